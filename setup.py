@@ -1,0 +1,29 @@
+"Everything about the package is said once, in settings.ini; this reads it for pip."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+settings = ConfigParser(delimiters=["="])
+settings.read("settings.ini", encoding="utf-8")
+about = settings["DEFAULT"]
+
+setup(
+    name=about["lib_name"],
+    version=about["version"],
+    description=about["description"],
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=about["author"],
+    url=about["git_url"],
+    license="MIT",
+    keywords=about["keywords"].split(),
+    packages=find_packages(include=[about["lib_path"], f"{about['lib_path']}.*"]),
+    python_requires=f">={about['min_python']}",
+    install_requires=about["requirements"].split(),
+    extras_require={"dev": about["dev_requirements"].split()},
+    entry_points={
+        "console_scripts": [about["console_scripts"]],
+        "nbdev": [f"{about['lib_path']}={about['lib_path']}._modidx:d"],
+    },
+)
