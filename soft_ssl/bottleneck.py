@@ -132,7 +132,7 @@ class GumbelSoftmax(Softmax):
         "In training mode logits plus Gumbel noise, else the logits."
         return logits - torch.empty_like(logits).exponential_().log() if self.training else logits
 
-# %% ../nbs/00_bottleneck.ipynb #e8a499e9
+# %% ../nbs/00_bottleneck.ipynb #c73349a7
 DEAD_SHARE = 0.01  # a codeword is dead once its running count falls under this part of an equal share
 
 
@@ -173,9 +173,11 @@ class VQ(nn.Module):
     ) -> Code:  # `embedding` `(B, L·dim)`: codewords; `loss`: commitment, and the codebook's under the `loss` rule
         "Replaces each group by its codeword; in training mode under `ema`, then moves the codebook."
         z = as_groups(x, self.n_groups, self.dim)
-        logits = -(z.square().sum(-1, keepdim=True) - 2 * z @ self.codebook.T + self.codebook.square().sum(-1)) / self.tau
+        # `ema` writes to the codebook before anyone calls backward, which needs the one that was read
+        codebook = self.codebook if self.update_rule == "loss" else self.codebook.clone()
+        logits = -(z.square().sum(-1, keepdim=True) - 2 * z @ codebook.T + codebook.square().sum(-1)) / self.tau
         symbols, soft = logits.argmax(-1), logits.softmax(-1)
-        codewords = F.embedding(symbols, self.codebook) if self.hard else soft @ self.codebook
+        codewords = F.embedding(symbols, codebook) if self.hard else soft @ codebook
         loss = self.beta * F.mse_loss(z, codewords.detach())
         if self.update_rule == "loss":
             loss = loss + F.mse_loss(codewords, z.detach())
