@@ -1,4 +1,5 @@
 "Everything about the package is said once, in settings.ini; this reads it for pip."
+
 from configparser import ConfigParser
 from pathlib import Path
 

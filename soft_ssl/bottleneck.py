@@ -16,16 +16,23 @@ from torch import Tensor, nn
 # %% ../nbs/00_bottleneck.ipynb #17ef5c23
 class Code(NamedTuple):
     "What every bottleneck returns for a batch of `B` vectors; `L` groups of `V` symbols."
+
     logits: Tensor  # `(B, L, V)`: the numbers that the softmax reads
     embedding: Tensor  # `(B, out_features)`: what the next layer reads, gradients flow through it
-    symbols: Tensor | None  # `(B, L)`, int64 in 0..V-1: the likeliest symbol of each group; None if there are none
+    symbols: (
+        Tensor | None
+    )  # `(B, L)`, int64 in 0..V-1: the likeliest symbol of each group; None if there are none
     loss: Tensor  # scalar: what the bottleneck itself wants minimised, 0 unless it is `VQ`
     metrics: dict[str, Tensor]  # scalars worth a curve: entropies in bits
 
     @property
     def one_hot(self) -> Tensor | None:
         "`(B, L, V)`, 0 or 1: `symbols` as unit vectors; None if there are none."
-        return None if self.symbols is None else F.one_hot(self.symbols, self.logits.shape[-1]).to(self.logits.dtype)
+        return (
+            None
+            if self.symbols is None
+            else F.one_hot(self.symbols, self.logits.shape[-1]).to(self.logits.dtype)
+        )
 
 # %% ../nbs/00_bottleneck.ipynb #2a46c8a8
 def entropy(
@@ -170,12 +177,16 @@ class VQ(nn.Module):
     def forward(
         self,
         x: Tensor,  # `(B, L·dim)`
-    ) -> Code:  # `embedding` `(B, L·dim)`: codewords; `loss`: commitment, and the codebook's under the `loss` rule
+    ) -> (
+        Code
+    ):  # `embedding` `(B, L·dim)`: codewords; `loss`: commitment, and the codebook's under the `loss` rule
         "Replaces each group by its codeword; in training mode under `ema`, then moves the codebook."
         z = as_groups(x, self.n_groups, self.dim)
         # `ema` writes to the codebook before anyone calls backward, which needs the one that was read
         codebook = self.codebook if self.update_rule == "loss" else self.codebook.clone()
-        logits = -(z.square().sum(-1, keepdim=True) - 2 * z @ codebook.T + codebook.square().sum(-1)) / self.tau
+        logits = (
+            -(z.square().sum(-1, keepdim=True) - 2 * z @ codebook.T + codebook.square().sum(-1)) / self.tau
+        )
         symbols, soft = logits.argmax(-1), logits.softmax(-1)
         codewords = F.embedding(symbols, codebook) if self.hard else soft @ codebook
         loss = self.beta * F.mse_loss(z, codewords.detach())

@@ -6,7 +6,7 @@
 __all__ = ['CHOICES', 'COMMANDS', 'nearest', 'plain', 'Parser', 'say', 'unhyphen', 'value_of', 'add_options', 'download_command',
            'train_command', 'evaluate_command', 'print_table', 'print_scores', 'main']
 
-# %% ../nbs/11_cli.ipynb #022e269f
+# %% ../nbs/11_cli.ipynb #f4cfe1d5
 import argparse
 import difflib
 import sys
@@ -17,7 +17,16 @@ import pandas as pd
 
 from . import __version__
 from .datasets import DATASETS, SOURCES, load, prepare
-from .experiment import CHECKPOINTS, METHODS, Option, evaluate, method_options, options_of, train
+from soft_ssl.experiment import (
+    CHECKPOINTS,
+    METHODS,
+    Option,
+    evaluate,
+    method_options,
+    options_of,
+    run_title,
+    train,
+)
 from .networks import ENCODERS, HEADS
 from .probes import NORM_FEATS, PARTS, linear_probe, mean_scores
 from .training import BOTTLENECKS, COMPILES, OPTIMIZERS, PRECISIONS, SCHEDULERS, RunFolder
@@ -54,7 +63,9 @@ class Parser(argparse.ArgumentParser):
         "Parses all words; an unknown one is answered with the nearest option."
         args, rest = self.parse_known_args([unhyphen(word) for word in words])
         if rest:
-            known = sorted(name for action in self._actions for name in action.option_strings if name.startswith("--"))
+            known = sorted(
+                name for action in self._actions for name in action.option_strings if name.startswith("--")
+            )
             self.error(f"there is no option {rest[0]}: {nearest(rest[0].split('=')[0], known)}" if rest[0].startswith("-")
                        else f"{rest[0]} is one word too many")  # fmt: skip
         return args
@@ -69,7 +80,11 @@ def say(message: str) -> int:
 def unhyphen(word: str) -> str:
     "`--max-steps=5` as `--max_steps=5`."
     name, equals, value = word.partition("=")
-    return ("--" + name[2:].replace("-", "_") + equals + value) if word.startswith("--") and len(word) > 2 else word
+    return (
+        ("--" + name[2:].replace("-", "_") + equals + value)
+        if word.startswith("--") and len(word) > 2
+        else word
+    )
 
 
 def value_of(option: Option) -> Any:
@@ -79,7 +94,9 @@ def value_of(option: Option) -> Any:
         if option.name in CHOICES:
             matching = [choice for choice in CHOICES[option.name] if plain(choice) == plain(word)]
             if not matching:
-                raise argparse.ArgumentTypeError(f"{word!r} is not a value of it: {nearest(word, list(CHOICES[option.name]))}")
+                raise argparse.ArgumentTypeError(
+                    f"{word!r} is not a value of it: {nearest(word, list(CHOICES[option.name]))}"
+                )
             return matching[0]
         try:
             return option.kind(word)
@@ -98,37 +115,67 @@ def add_options(parser: argparse.ArgumentParser, options: dict[str, Option], kee
         if option.kind is bool:
             negative = f"--no_{option.name}"
             parser.add_argument(f"--{option.name}", action="store_true", default=default, help=about)
-            parser.add_argument(negative, dest=option.name, action="store_false", default=default, help=argparse.SUPPRESS)
+            parser.add_argument(
+                negative, dest=option.name, action="store_false", default=default, help=argparse.SUPPRESS
+            )
         else:
-            parser.add_argument(f"--{option.name}", type=value_of(option), default=default, metavar=option.kind.__name__.upper(), help=about)
+            parser.add_argument(
+                f"--{option.name}",
+                type=value_of(option),
+                default=default,
+                metavar=option.kind.__name__.upper(),
+                help=about,
+            )
 
-# %% ../nbs/11_cli.ipynb #fe85d174
+# %% ../nbs/11_cli.ipynb #1a4a5389
 def download_command(words: list[str]) -> None:
     "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split sizes."
-    parser = Parser("soft-ssl download", description="Make the file of a data set, and print the sizes of its split.", allow_abbrev=False)
+    parser = Parser(
+        "soft-ssl download",
+        description="Make the file of a data set, and print the sizes of its split.",
+        allow_abbrev=False,
+    )
     names = Option("dataset", "", str, "")
     parser.add_argument("dataset", type=value_of(names), help=", ".join(DATASETS))
-    parser.add_argument("data_path", nargs="?", default="./data", help="folder of the data files (default: ./data)")
-    parser.add_argument("K", nargs="?", type=int, default=1, help="combinations that training sees (default: 1)")
+    parser.add_argument(
+        "data_path", nargs="?", default="./data", help="folder of the data files (default: ./data)"
+    )
+    parser.add_argument(
+        "K", nargs="?", type=int, default=1, help="combinations that training sees (default: 1)"
+    )
     parser.add_argument("--source", type=value_of(Option("source", "", str, "")), default="original",
                         help="original, or rendered: drawn here, no network (default: original)")  # fmt: skip
-    parser.add_argument("--from", dest="archive", default=None, metavar="FILE", help="the published file, if it is already at hand")
+    parser.add_argument(
+        "--from",
+        dest="archive",
+        default=None,
+        metavar="FILE",
+        help="the published file, if it is already at hand",
+    )
     args = parser.parse(words)
     source = "original" if args.source == "auto" else args.source
     try:
         path = prepare(args.dataset, args.data_path, source, args.archive)
     except ConnectionError as error:
-        raise ConnectionError(f"{error}: go online and repeat it, or draw the images with --source rendered") from error
+        raise ConnectionError(
+            f"{error}: go online and repeat it, or draw the images with --source rendered"
+        ) from error
     data = load(args.dataset, args.K, data_path=args.data_path, source=source)
     print(f"{path}: {len(data.dataset):,} images, source: {data.dataset.source}")
-    sizes = {"training combinations": len(data.splits.train) + len(data.splits.iid)} | {p: len(rows) for p, rows in data.splits._asdict().items()}
+    sizes = {"training combinations": len(data.splits.train) + len(data.splits.iid)} | {
+        p: len(rows) for p, rows in data.splits._asdict().items()
+    }
     print(f"K={args.K}: " + ", ".join(f"{part} {size:,}" for part, size in sizes.items()))
 
 
 def train_command(words: list[str]) -> None:
     "`soft-ssl train METHOD [OPTIONS]`: trains and probes a run."
     general = options_of(train)
-    parser = Parser("soft-ssl train", description="Train and probe one run. General options may stand before the method.", allow_abbrev=False)
+    parser = Parser(
+        "soft-ssl train",
+        description="Train and probe one run. General options may stand before the method.",
+        allow_abbrev=False,
+    )
     positions = parser.add_argument_group("positional")
     positions.add_argument("method", help=", ".join(METHODS))
     add_options(parser, general, keep=True)
@@ -177,7 +224,7 @@ def print_table(scores: pd.DataFrame, title: str) -> None:
 def print_scores(run: RunFolder) -> None:
     "Prints what a run came to: untrained and trained, and where its files are."
     config, history = run.read_config(), pd.read_csv(run.evaluations_file)
-    title = f"{config['method']} {config['encode_method']} on {config['dataset']} ({config['data']['source']}), K={config['dataset_K']}"
+    title = run_title(config)
     last = history["step"].max()
     print_table(history[history["step"] == last], f"{title}, after {last} steps")
     if last > history["step"].min() == 0:
@@ -186,18 +233,22 @@ def print_scores(run: RunFolder) -> None:
         both.columns = [f"{part} {when}" for when, part in both.columns]
         print("\nmean over factors:\n" + both.to_markdown(floatfmt="+.3f"))
     print(f"\nrun folder: {run.path} (best checkpoint chosen on {config['select_on']})")
+    print(f"figures:    {', '.join(str(file) for file in sorted((run.path / 'figures').iterdir()))}")
 
 
 COMMANDS = {"download": download_command, "train": train_command, "evaluate": evaluate_command}
 
 
 def main(
-    words: list[str] | None = None,  # of the command line, without the program's name; None takes the process's
+    words: list[str]
+    | None = None,  # of the command line, without the program's name; None takes the process's
 ) -> int:  # exit code: 0, or 2 with one sentence
     "The command `soft-ssl`."
     words = sys.argv[1:] if words is None else words
     if not words or words[0] in ("-h", "--help"):
-        print("soft-ssl: self-supervised learning with a soft-discretization bottleneck\n\nCommands (each has --help):")
+        print(
+            "soft-ssl: self-supervised learning with a soft-discretization bottleneck\n\nCommands (each has --help):"
+        )
         print("\n".join(f"  {command.__doc__}" for command in COMMANDS.values()))
         return 0
     if words[0] == "--version":
@@ -214,3 +265,7 @@ def main(
         if "--debug" in words:
             traceback.print_exc()
         return say(" ".join(str(error).split()) or type(error).__name__)
+
+
+if __name__ == "__main__" and "__file__" in globals():
+    sys.exit(main())

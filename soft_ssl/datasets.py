@@ -20,6 +20,7 @@ from .files import download
 # %% ../nbs/01c_datasets.ipynb #263e0a88
 class Recipe(NamedTuple):
     "What is known of a data set before any file is there."
+
     factors: Factors
     composition: Callable[[np.ndarray, int], Composition]  # the split rule, given factor values and K
     n_train: int  # training images, unless another number is asked for
@@ -79,6 +80,7 @@ def prepare(
 # %% ../nbs/01c_datasets.ipynb #328b7ce9
 class SplitData(NamedTuple):
     "A data set with its composition split."
+
     dataset: FactorDataset
     splits: Splits
     K: int
@@ -95,7 +97,11 @@ class SplitData(NamedTuple):
     ) -> np.ndarray:  # `(n,)`, sorted rows of the data set
         "The images of one part, or a sample of them."
         rows = getattr(self.splits, part)
-        return rows if not 0 < n < len(rows) else np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
+        return (
+            rows
+            if not 0 < n < len(rows)
+            else np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
+        )
 
     def images(self, part: str, n: int = 0) -> Tensor:
         "uint8 `(n, H, W, C)`: the images of `rows(part, n)`."
@@ -120,12 +126,20 @@ def load(
     about.composition(about.factors.values(0)[None], dataset_K)  # a wrong K is said before anything is drawn
     original, rendered = (data_file(data_path, dataset, which) for which in SOURCES[1:])
     if source == "original" and not original.exists():
-        raise FileNotFoundError(f"there is no {original}: `soft-ssl download {dataset} {data_path}` fetches it")
+        raise FileNotFoundError(
+            f"there is no {original}: `soft-ssl download {dataset} {data_path}` fetches it"
+        )
     if source == "rendered" or not original.exists():
         if not rendered.exists():
-            print(f"{dataset}: the original is not in {data_path}, so its images are drawn here (source: rendered)")
+            print(
+                f"{dataset}: the original is not in {data_path}, so its images are drawn here (source: rendered)"
+            )
         path = prepare(dataset, data_path, "rendered")
     else:
         path = original
     data = FactorDataset(path)
-    return SplitData(data, split_by_composition(about.composition(data.values, dataset_K), n_train or about.n_train), dataset_K)
+    return SplitData(
+        data,
+        split_by_composition(about.composition(data.values, dataset_K), n_train or about.n_train),
+        dataset_K,
+    )

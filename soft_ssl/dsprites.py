@@ -21,14 +21,31 @@ from .factors import Composition, Factors, write_factor_file
 from .files import file_digest, npz_rows, npz_shape
 
 # %% ../nbs/01a_dsprites.ipynb #7054337b
-FACTORS = Factors(("shape", "scale", "orientation", "x", "y"), (3, 6, 10, 32, 32), classes=("shape", "orientation"))
+FACTORS = Factors(
+    ("shape", "scale", "orientation", "x", "y"), (3, 6, 10, 32, 32), classes=("shape", "orientation")
+)
 FULL_FACTORS = Factors(FACTORS.names, (3, 6, 40, 32, 32), FACTORS.classes, circular=("orientation",))
 SHAPES = ("square", "ellipse", "heart")
 
 # %% ../nbs/01a_dsprites.ipynb #bea8925d
 SQUARE_HALF_SIDE = 9.6
 ELLIPSE_HALF_AXES = (12.8, 7.2)
-HEART_COSINES = (8.211, 1.922, -0.291, -1.724, -0.414, -0.548, -0.075, -0.367, -0.078, -0.238, -0.012, -0.145, -0.008, -0.148)
+HEART_COSINES = (
+    8.211,
+    1.922,
+    -0.291,
+    -1.724,
+    -0.414,
+    -0.548,
+    -0.075,
+    -0.367,
+    -0.078,
+    -0.238,
+    -0.012,
+    -0.145,
+    -0.008,
+    -0.148,
+)
 
 
 def inside(
@@ -67,7 +84,9 @@ def draw_pose(
     white = inside(shape, cos * dx - sin * dy, sin * dx + cos * dy)  # (x, y, row, column)
     images = torch.zeros(32, 32, 64, 64, dtype=torch.uint8)
     place = torch.arange(32)
-    images[place[:, None, None, None], place[:, None, None], pixels[None, :, :, None], pixels[:, None, None, :]] = white.byte() * 255
+    images[
+        place[:, None, None, None], place[:, None, None], pixels[None, :, :, None], pixels[:, None, None, :]
+    ] = white.byte() * 255
     return images
 
 
@@ -90,8 +109,11 @@ def render(
     return write_factor_file(path, draw_all(factors), factors.values(np.arange(len(factors))), factors, "dsprites", "rendered",
                              hashlib.sha256(recipe.encode()).hexdigest())  # fmt: skip
 
-# %% ../nbs/01a_dsprites.ipynb #ca8fd72b
-TRAIN_QUARTERS = {1: {(0, 0, 0), (1, 0, 1), (2, 1, 0)}, 2: {(0, 0, 1), (1, 0, 0), (2, 1, 1)}}  # added at K; (shape, x>=16, y>=16)
+# %% ../nbs/01a_dsprites.ipynb #fa36213d
+TRAIN_QUARTERS = {
+    1: {(0, 0, 0), (1, 0, 1), (2, 1, 0)},
+    2: {(0, 0, 1), (1, 0, 0), (2, 1, 1)},
+}  # added at K; (shape, x>=16, y>=16)
 VAL_QUARTERS = {(0, 1, 0), (1, 1, 1), (2, 0, 1)}
 
 
@@ -104,13 +126,19 @@ def composition(
         raise ValueError(f"dsprites has the splits K=1 and K=2, not K={K}: set dataset_K to 1 or 2")
     kept = values[:, 2] < FACTORS.sizes[2]
     code = values[:, 0] * 4 + (values[:, 3] >= 16) * 2 + (values[:, 4] >= 16)
-    encode = lambda quarters: [shape * 4 + x * 2 + y for shape, x, y in quarters]  # noqa: E731
-    train = np.isin(code, encode(set().union(*(TRAIN_QUARTERS[k] for k in range(1, K + 1)))))
-    val = np.isin(code, encode(VAL_QUARTERS))
+    seen = [quarter for k in range(1, K + 1) for quarter in TRAIN_QUARTERS[k]]
+    train, val = (
+        np.isin(code, [shape * 4 + x * 2 + y for shape, x, y in quarters])
+        for quarters in (seen, VAL_QUARTERS)
+    )
     return Composition(code, train & kept, val & kept, ~train & ~val & kept)
 
 # %% ../nbs/01a_dsprites.ipynb #be133ff1
-AREAS = (2 * SQUARE_HALF_SIDE) ** 2, math.pi * ELLIPSE_HALF_AXES[0] * ELLIPSE_HALF_AXES[1], 225  # pixels at scale 1
+AREAS = (
+    (2 * SQUARE_HALF_SIDE) ** 2,
+    math.pi * ELLIPSE_HALF_AXES[0] * ELLIPSE_HALF_AXES[1],
+    225,
+)  # pixels at scale 1
 
 
 def check_sprites(
@@ -123,14 +151,18 @@ def check_sprites(
     area = images.sum((1, 2), dtype=np.int64)
     expected = np.array(AREAS)[values[:, 0]] * np.array(SCALES)[values[:, 1]] ** 2
     if (np.abs(area / expected - 1) > 0.15).any():
-        raise ValueError("the sprites do not have the area of their shape and scale: the images are damaged or in another order")
+        raise ValueError(
+            "the sprites do not have the area of their shape and scale: the images are damaged or in another order"
+        )
     pixel = np.arange(64)
     column, row = images.sum(1) @ pixel / area, images.sum(2) @ pixel / area
     x, y = CENTRES.numpy()[values[:, 3:]].T
     across = np.maximum(np.abs(column - x), np.abs(row - y)).max()
     down = np.maximum(np.abs(row - x), np.abs(column - y)).max()  # the archive does not say which way x runs
     if min(across, down) > 3:
-        raise ValueError("the sprites are not where their factors say: the images are damaged or in another order")
+        raise ValueError(
+            "the sprites are not where their factors say: the images are damaged or in another order"
+        )
 
 
 def convert_original(
@@ -139,8 +171,14 @@ def convert_original(
     factors: Factors = FACTORS,  # `FULL_FACTORS` keeps all 40 angles
 ) -> Path:  # `path`
     "Streams the original into a file. Raises `ValueError` if it is damaged or does not show dSprites."
-    if npz_shape(archive, "latents_classes") != (len(FULL_FACTORS), 6) or npz_shape(archive, "imgs") != (len(FULL_FACTORS), 64, 64):
-        raise ValueError(f"{archive} does not hold the {len(FULL_FACTORS):,} images of dSprites: fetch it again")
+    if npz_shape(archive, "latents_classes") != (len(FULL_FACTORS), 6) or npz_shape(archive, "imgs") != (
+        len(FULL_FACTORS),
+        64,
+        64,
+    ):
+        raise ValueError(
+            f"{archive} does not hold the {len(FULL_FACTORS):,} images of dSprites: fetch it again"
+        )
     values = np.concatenate(list(npz_rows(archive, "latents_classes")))[:, 1:]
     if not np.array_equal(values, FULL_FACTORS.values(np.arange(len(FULL_FACTORS)))):
         raise ValueError(f"the factors in {archive} are not the grid of dSprites: fetch it again")
@@ -155,4 +193,6 @@ def convert_original(
             if kept[rows].any():
                 yield images[kept[rows]][..., None] * np.uint8(255)
 
-    return write_factor_file(path, chunks(), values[kept], factors, "dsprites", "original", file_digest(archive))
+    return write_factor_file(
+        path, chunks(), values[kept], factors, "dsprites", "original", file_digest(archive)
+    )

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'NOT_IN_RUN_ID', 'CHECKPOINTS', 'Option', 'options_of', 'method_class', 'method_options', 'run_name',
-           'build_method', 'load_data', 'probe_scores', 'selection_score', 'train', 'load_run', 'evaluate']
+           'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data', 'probe_scores',
+           'selection_score', 'train', 'load_run', 'evaluate']
 
-# %% ../nbs/05a_experiment.ipynb #ea4a6522
+# %% ../nbs/05a_experiment.ipynb #608c8ff8
 import hashlib
 import inspect
 import json
@@ -14,12 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 import torch
 from fastcore.docments import docments
+from matplotlib.figure import Figure
 
 from .byol import BYOL
 from .datasets import SplitData, load
+from .plotting import save_figure, set_theme
 from .probes import PARTS, linear_probe
 from .training import RunFolder, SSLMethod, fit, provenance, stream_seed
 
@@ -29,6 +34,7 @@ METHODS: dict[str, type[SSLMethod]] = {"byol": BYOL}
 
 class Option(NamedTuple):
     "One option of an experiment."
+
     name: str
     default: Any
     kind: type  # of its value: int, float, str or bool
@@ -39,7 +45,11 @@ def options_of(
     function: Callable,  # a function or a class
 ) -> dict[str, Option]:  # by name
     "The keyword arguments of a function, or of a class and those it inherits from, that have a default which is a plain value."
-    functions = [c.__init__ for c in function.__mro__ if "__init__" in vars(c)] if inspect.isclass(function) else [function]
+    functions = (
+        [c.__init__ for c in function.__mro__ if "__init__" in vars(c)]
+        if inspect.isclass(function)
+        else [function]
+    )
     found: dict[str, Option] = {}
     for f in functions:
         docs = docments(f)
@@ -59,7 +69,9 @@ def method_class(method: str) -> type[SSLMethod]:
 def method_options(method: str) -> dict[str, Option]:
     "Every option that says what a run of this method computes."
     sources = (method_class(method), load, fit, linear_probe)
-    return {name: option for source in sources for name, option in options_of(source).items() if name != "reload"}
+    return {
+        name: option for source in sources for name, option in options_of(source).items() if name != "reload"
+    }
 
 # %% ../nbs/05a_experiment.ipynb #86acfabb
 NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "tracker", "data_path",
@@ -73,9 +85,70 @@ def run_name(
     "A readable name, and a checksum of the options that decide what the run computes."
     decisive = {name: value for name, value in sorted(config.items()) if name not in NOT_IN_RUN_ID}
     digest = hashlib.sha256(json.dumps([method, decisive]).encode()).hexdigest()[:8]
-    return "-".join([method, config["encode_method"].lower(), config["dataset"], f"K{config['dataset_K']}", f"seed{config['seed']}", digest])
+    return "-".join(
+        [
+            method,
+            config["encode_method"].lower(),
+            config["dataset"],
+            f"K{config['dataset_K']}",
+            f"seed{config['seed']}",
+            digest,
+        ]
+    )
 
-# %% ../nbs/05a_experiment.ipynb #542e4807
+# %% ../nbs/05a_experiment.ipynb #dca4d6bd
+def run_title(config: dict[str, Any]) -> str:
+    "Method, bottleneck, data and its source: the title of a run's tables and figures."
+    return f"{config['method']}, {config['encode_method']}, {config['dataset']} ({config['data']['source']}), K={config['dataset_K']}"
+
+
+def plot_metrics(
+    metrics: pd.DataFrame,  # a row for each logged step, with a column `step`
+    title: str,
+) -> Figure:
+    "Loss, entropy and spread of the features over the steps."
+    units = {"loss": "loss", "entropy": "entropy (bits)", "feature_std": "std of z"}
+    shown = [name for name in units if name in metrics]
+    fig, axes = plt.subplots(1, len(shown), figsize=(3 * len(shown), 2.3), squeeze=False)
+    for ax, name in zip(axes[0], shown):
+        ax.plot(metrics["step"], metrics[name])
+        ax.set(xlabel="step", ylabel=units[name])
+    fig.suptitle(title, fontsize="medium")
+    fig.tight_layout()
+    return fig
+
+
+def plot_probes(
+    evaluations: pd.DataFrame,  # with columns step, feature, split, factor, score
+    title: str,
+) -> Figure:
+    "Scores by factor, feature and part; the first evaluated step (untrained, if it is 0) beside the last."
+    steps = sorted({evaluations["step"].min(), evaluations["step"].max()})
+    shown = evaluations[evaluations["step"].isin(steps)].assign(
+        network=lambda t: t["step"].map(lambda s: f"step {s}" if s else "untrained")
+    )
+    grid = sns.catplot(shown, x="factor", y="score", hue="network", row="feature", col="split", kind="bar", height=1.75, aspect=1.7,
+                       margin_titles=True)  # fmt: skip
+    grid.set(ylim=(min(0, max(-1, shown["score"].min())), 1), xlabel="", ylabel="accuracy, R²")
+    grid.set_titles(row_template="{row_name}", col_template="{col_name}")
+    grid.figure.suptitle(title, y=1.03)
+    return grid.figure
+
+
+def save_figures(run: RunFolder) -> None:
+    "Draws both figures into the run's folder."
+    set_theme()
+    title = run_title(run.read_config())
+    for name, plot, table in (
+        ("training", plot_metrics, run.metrics_file),
+        ("probes", plot_probes, run.evaluations_file),
+    ):
+        if table.exists():
+            fig = plot(pd.read_csv(table), title)
+            save_figure(fig, run.path / "figures" / f"{name}.png")
+            plt.close(fig)
+
+# %% ../nbs/05a_experiment.ipynb #c9038112
 def build_method(
     method: str,
     config: dict[str, Any],  # every option of the method
@@ -121,35 +194,52 @@ def train(
     "Trains and probes one run. Raises `FileExistsError` if it is there already and `reload` was not asked for."
     options = method_options(method)
     if unknown := set(chosen) - set(options):
-        raise ValueError(f"{method} has no option {sorted(unknown)[0]}; it has {', '.join(sorted(options))}")
+        raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
     if select_on not in PARTS[:2]:
-        raise ValueError(f"select_on must be iid or val, but is {select_on!r}: choosing on the test part would spoil it")
+        raise ValueError(
+            f"select_on must be iid or val, but is {select_on!r}: choosing on the test part would spoil it"
+        )
     config = {name: option.default for name, option in options.items()} | chosen
     if debug:
         config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
     data = load_data(config)
     run = RunFolder(Path(root_path) / exp_name / (run_id or run_name(method, config)))
     if run.config_file.exists() and not reload:
-        raise FileExistsError(f"{run.path} holds a run already: add --reload to go on with it, or give another --run_id")
+        raise FileExistsError(
+            f"{run.path} holds a run already: add --reload to go on with it, or give another --run_id"
+        )
     if run.config_file.exists():
-        before, now = (run_name(method, c) for c in (config | {k: v for k, v in run.read_config().items() if k in config}, config))
+        before, now = (
+            run_name(method, c)
+            for c in (config | {k: v for k, v in run.read_config().items() if k in config}, config)
+        )
         if before != now:
             raise ValueError(f"{run.path} was trained with other options: give another --run_id")
     built = build_method(method, config, data)
     about = {"source": data.dataset.source, "sha256": data.dataset.sha256, "images": len(data.dataset)}
-    run.write_config({"method": method, **config, "select_on": select_on, "data": about, "versions": provenance()})
+    run.write_config(
+        {"method": method, **config, "select_on": select_on, "data": about, "versions": provenance()}
+    )
 
     def evaluate(method: SSLMethod) -> tuple[pd.DataFrame, float]:
         scores = probe_scores(method, data, config, run.path.name)
         return scores, selection_score(scores, select_on)
 
-    fit(built, data.images("train"), run, evaluate, reload=reload, **{n: config[n] for n in options_of(fit) if n in config})
+    fit(
+        built,
+        data.images("train"),
+        run,
+        evaluate,
+        reload=reload,
+        **{n: config[n] for n in options_of(fit) if n in config},
+    )
     last = pd.read_csv(run.evaluations_file)
     last = last[last["step"] == last["step"].max()].drop(columns=["step", "selection_score"])
     run.write_table(run.probes_file, last)
+    save_figures(run)
     return run
 
-# %% ../nbs/05a_experiment.ipynb #158a21b5
+# %% ../nbs/05a_experiment.ipynb #2b386a37
 CHECKPOINTS = ("last", "best")
 
 
@@ -157,18 +247,22 @@ def load_run(
     run_path: str | Path,  # of the run folder
     data_path: str | Path = "",  # folder of the data files; empty takes the run's
     checkpoint: str = "last",  # last or best
-) -> tuple[SSLMethod, SplitData, dict[str, Any]]:  # the method in evaluation mode, its data, its configuration
+) -> tuple[
+    SSLMethod, SplitData, dict[str, Any]
+]:  # the method in evaluation mode, its data, its configuration
     "Rebuilds a run. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or from other data."
     run = RunFolder(run_path)
     config = run.read_config()
     if checkpoint not in CHECKPOINTS:
         raise ValueError(f"checkpoint must be last or best, but is {checkpoint!r}")
     if missing := {"method", "data", *method_options(config.get("method", ""))} - set(config):
-        raise ValueError(f"{run.config_file} has no {sorted(missing)[0]}: it is damaged, or of another version")
+        raise ValueError(f"{run.config_file} has no {min(missing)}: it is damaged, or of another version")
     source = config["data"]["source"]
     data = load_data(config | {"data_path": str(data_path) or config["data_path"], "source": source})
     if data.dataset.sha256 != config["data"]["sha256"]:
-        raise ValueError(f"{data.dataset.path} is not the file that {run.path} was trained on: its checksum differs")
+        raise ValueError(
+            f"{data.dataset.path} is not the file that {run.path} was trained on: its checksum differs"
+        )
     method = build_method(config["method"], config, data)
     if checkpoint == "last" and not run.checkpoint_file.exists():
         raise FileNotFoundError(f"{run.path} has no checkpoint yet: train it with --reload")

@@ -33,7 +33,9 @@ class Factors:
     def __post_init__(self):
         "Raises `ValueError` if the parts do not fit each other."
         if len(self.names) != len(self.sizes) or min(self.sizes, default=0) < 1:
-            raise ValueError(f"factors need one size of at least 1 each, but are {self.names} with sizes {self.sizes}")
+            raise ValueError(
+                f"factors need one size of at least 1 each, but are {self.names} with sizes {self.sizes}"
+            )
         if unknown := {*self.classes, *self.circular} - {*self.names}:
             raise ValueError(f"{sorted(unknown)} are not among the factors {self.names}")
 
@@ -83,7 +85,9 @@ def write_factor_file(
         file.attrs.update(name=name, source=source, sha256=sha256, version=FILE_VERSION, factor_names=factors.names,
                           factor_sizes=factors.sizes, factor_classes=factors.classes, factor_circular=factors.circular)  # fmt: skip
         done = 0
-        with tqdm(total=len(values), desc=f"writing {Path(path).name}", unit=" images", unit_scale=True) as bar:
+        with tqdm(
+            total=len(values), desc=f"writing {Path(path).name}", unit=" images", unit_scale=True
+        ) as bar:
             for chunk in chunks:
                 if done == 0:
                     shape, rows = chunk.shape[1:], max(1, MEGABYTE // chunk[0].nbytes)
@@ -95,7 +99,9 @@ def write_factor_file(
                 done += len(chunk)
                 bar.update(len(chunk))
         if done != len(values):
-            raise ValueError(f"{done} images for {len(values)} rows of factors: what {Path(path).name} is made from is not complete")
+            raise ValueError(
+                f"{done} images for {len(values)} rows of factors: what {Path(path).name} is made from is not complete"
+            )
     return Path(path)
 
 
@@ -127,14 +133,23 @@ class FactorDataset:
                 complete = len(file["images"]) == len(self.values) == len(self.moments)
             self.name, self.source, self.sha256 = (str(about[key]) for key in ("name", "source", "sha256"))
             self.version = int(about["version"])
-            words = {key: tuple(str(word) for word in about[f"factor_{key}"]) for key in ("names", "classes", "circular")}
+            words = {
+                key: tuple(str(word) for word in about[f"factor_{key}"])
+                for key in ("names", "classes", "circular")
+            }
             self.factors = Factors(sizes=tuple(int(size) for size in about["factor_sizes"]), **words)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{self.path} is damaged or no factor file ({error}): delete it and make it again") from error
+            raise ValueError(
+                f"{self.path} is damaged or no factor file ({error}): delete it and make it again"
+            ) from error
         if self.version > FILE_VERSION:
-            raise ValueError(f"{self.path} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl")
+            raise ValueError(
+                f"{self.path} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
+            )
         if not complete or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
-            raise ValueError(f"{self.path} is damaged (its tables do not fit each other): delete it and make it again")
+            raise ValueError(
+                f"{self.path} is damaged (its tables do not fit each other): delete it and make it again"
+            )
 
     def __len__(self) -> int:
         "How many images the file holds."
@@ -176,6 +191,7 @@ SPLIT_SEED = 0  # of the draw of training images; fixed, so that runs with diffe
 
 class Splits(NamedTuple):
     "Rows of a data set, sorted, for each part of a composition split."
+
     train: np.ndarray
     iid: np.ndarray  # same combinations as train, other images
     val: np.ndarray  # combinations unseen in training, to choose by
@@ -184,6 +200,7 @@ class Splits(NamedTuple):
 
 class Composition(NamedTuple):
     "What a data set's split rule says of each of its `N` images."
+
     combination: np.ndarray  # `(N,)` int: which combination it shows
     train: np.ndarray  # `(N,)` bool
     val: np.ndarray  # `(N,)` bool
@@ -199,9 +216,16 @@ def split_by_composition(
         raise ValueError(f"n_train must be at least 1, but is {n_train}")
     seen = np.flatnonzero(rule.train)
     if n_train > len(seen):
-        print(f"n_train={n_train} is more than there are: all {len(seen)} images of the training combinations are used")
+        print(
+            f"n_train={n_train} is more than there are: all {len(seen)} images of the training combinations are used"
+        )
     shuffled = np.random.default_rng(SPLIT_SEED).permutation(seen)
-    splits = Splits(np.sort(shuffled[:n_train]), np.sort(shuffled[n_train:]), np.flatnonzero(rule.val), np.flatnonzero(rule.test))
+    splits = Splits(
+        np.sort(shuffled[:n_train]),
+        np.sort(shuffled[n_train:]),
+        np.flatnonzero(rule.val),
+        np.flatnonzero(rule.test),
+    )
     check_no_leak(splits, rule.combination)
     return splits
 

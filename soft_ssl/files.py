@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['MEGABYTE', 'TIMEOUT', 'complete_file', 'file_digest', 'npz_header', 'npz_shape', 'npz_rows', 'open_url', 'download']
 
-# %% ../nbs/00a_files.ipynb #e9a47734
+# %% ../nbs/00a_files.ipynb #e6f81f85
 import hashlib
+import os
 import ssl
 import urllib.error
 import urllib.request
@@ -22,7 +23,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from tqdm import tqdm
 
-# %% ../nbs/00a_files.ipynb #38744169
+# %% ../nbs/00a_files.ipynb #73d59fa4
 MEGABYTE = 2**20
 
 
@@ -33,7 +34,9 @@ def complete_file(
     "On leaving the block, what was written gets its real name; if the block failed, it is removed."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    unfinished = path.with_name(
+        f".{path.stem}.{os.getpid()}.tmp{path.suffix}"
+    )  # two processes do not share it
     try:
         yield unfinished
         unfinished.replace(path)
@@ -72,7 +75,9 @@ def npz_shape(
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             return npz_header(member, name)[0]
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is cut short or no .npz with a plain array {name} ({error}): fetch it again") from error
+        raise ValueError(
+            f"{path} is cut short or no .npz with a plain array {name} ({error}): fetch it again"
+        ) from error
 
 
 def npz_rows(
@@ -95,7 +100,7 @@ def npz_rows(
                 raise ValueError(f"{path} is damaged in {name} (it ends early): fetch it again")
             yield np.frombuffer(read, dtype).reshape(-1, *shape[1:])
 
-# %% ../nbs/00a_files.ipynb #5e443cff
+# %% ../nbs/00a_files.ipynb #e2e61182
 TIMEOUT = 30  # seconds without an answer
 
 
@@ -103,7 +108,9 @@ def open_url(url: str, start: int) -> tuple[BinaryIO, int, int]:
     "Asks for a file from byte `start` on. Returns the answer, where it starts, and the length of the whole file (0: not said)."
     if urlsplit(url).scheme != "https" and urlsplit(url).hostname != "127.0.0.1":
         raise ValueError(f"{url} is not an https address")
-    answer = urllib.request.urlopen(urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {}), timeout=TIMEOUT)
+    answer = urllib.request.urlopen(
+        urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {}), timeout=TIMEOUT
+    )
     length = int(answer.headers.get("Content-Length") or 0)
     start = start if answer.status == 206 else 0
     return answer, start, start + length if length else 0
@@ -123,11 +130,11 @@ def download(
         start = part.stat().st_size if part.exists() else 0
         try:
             answer, start, length = open_url(url, start)
-            with answer, open(part, "ab" if start else "wb") as file:
-                with tqdm(total=length or None, initial=start, desc=path.name, unit="B", unit_scale=True) as bar:
-                    while piece := answer.read(MEGABYTE // 4):
-                        file.write(piece)
-                        bar.update(len(piece))
+            bar = tqdm(total=length or None, initial=start, desc=path.name, unit="B", unit_scale=True)
+            with answer, bar, open(part, "ab" if start else "wb") as file:
+                while piece := answer.read(MEGABYTE // 4):
+                    file.write(piece)
+                    bar.update(len(piece))
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             if getattr(error, "code", None) == 416:  # nothing is left to ask for, or what is here is too long
                 length = start
@@ -135,7 +142,9 @@ def download(
                 reasons.append(f"{urlsplit(url).hostname}: {getattr(error, 'reason', error)}")
                 continue
         if length and part.stat().st_size < length:
-            reasons.append(f"{urlsplit(url).hostname}: broke off after {part.stat().st_size:,} of {length:,} bytes")
+            reasons.append(
+                f"{urlsplit(url).hostname}: broke off after {part.stat().st_size:,} of {length:,} bytes"
+            )
         elif digest and file_digest(part, algorithm) != digest:
             part.unlink()
             reasons.append(f"{urlsplit(url).hostname}: not the published file (wrong checksum)")

@@ -93,7 +93,9 @@ class CNN(nn.Module):
     ) -> Tensor:  # `(B, hidden_size)`
         "Raises `ValueError` if the images are not 64×64."
         if x.shape[-2:] != (64, 64):
-            raise ValueError(f"the CNN encoder reads 64x64 images, but got {x.shape[-2]}x{x.shape[-1]}: resize them")
+            raise ValueError(
+                f"the CNN encoder reads 64x64 images, but got {x.shape[-2]}x{x.shape[-1]}: resize them"
+            )
         return self.layers(x).flatten(1)
 
 # %% ../nbs/01e_networks.ipynb #4522443b
@@ -141,7 +143,9 @@ def head(
     if kind not in HEADS:
         raise ValueError(f"a head is one of {', '.join(HEADS)}, not {kind!r}")
     if kind == "Identity" and in_features != out_features:
-        raise ValueError(f"an Identity head cannot turn {in_features} features into {out_features}: use Linear or MLP")
+        raise ValueError(
+            f"an Identity head cannot turn {in_features} features into {out_features}: use Linear or MLP"
+        )
     layers = {
         "Identity": [],
         "Linear": [nn.Linear(in_features, out_features, bias=False)],

@@ -20,7 +20,9 @@ from .files import complete_file
 def set_theme() -> None:
     "Sets the look of every figure: seaborn's `whitegrid` with its colour-blind-safe palette."
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind", font_scale=1.05)
-    plt.rcParams.update({"figure.dpi": 80, "savefig.dpi": 120, "axes.titlesize": "medium", "image.cmap": "gray"})
+    plt.rcParams.update(
+        {"figure.dpi": 80, "savefig.dpi": 120, "axes.titlesize": "medium", "image.cmap": "gray"}
+    )
 
 # %% ../nbs/00b_plotting.ipynb #544b7779
 def show_images(
@@ -37,7 +39,9 @@ def show_images(
         raise ValueError(f"{len(titles)} titles for {len(images)} images")
     rows = -(-len(images) // columns)
     height = size * (1.25 if titles is not None else 1)
-    fig, axes = plt.subplots(rows, min(columns, len(images)), figsize=(size * min(columns, len(images)), height * rows))
+    fig, axes = plt.subplots(
+        rows, min(columns, len(images)), figsize=(size * min(columns, len(images)), height * rows)
+    )
     for i, ax in enumerate(np.atleast_1d(axes).flat):
         ax.axis("off")
         if i < len(images):

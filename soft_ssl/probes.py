@@ -20,7 +20,7 @@ from .datasets import SplitData
 from .factors import Factors
 from .training import SSLMethod
 
-# %% ../nbs/05_probes.ipynb #2c74bfba
+# %% ../nbs/05_probes.ipynb #ce17241d
 class RidgeProbes:
     "One ridge probe for each factor, fitted together. `add` training features, `solve`, then `predict`."
 
@@ -56,12 +56,11 @@ class RidgeProbes:
         values: np.ndarray,  # `(n, F)`: factor values of the same images
     ) -> None:
         "Takes in training images."
-        x, y = features.float(), self.columns(values).to(features.device)
+        x, y = features.double(), self.columns(values).double().to(features.device)
         if self.count == 0:  # sums are taken around a point near the mean, so that no digits are lost
             self.x0, self.y0 = x.mean(0), y.mean(0)
-            self.x_sum, self.y_sum = torch.zeros_like(self.x0, dtype=torch.double), torch.zeros_like(self.y0, dtype=torch.double)
-            self.xx = self.x_sum.new_zeros(x.shape[1], x.shape[1])
-            self.xy = self.x_sum.new_zeros(x.shape[1], y.shape[1])
+            self.x_sum, self.y_sum = torch.zeros_like(self.x0), torch.zeros_like(self.y0)
+            self.xx, self.xy = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(x.shape[1], y.shape[1])
         x, y = x - self.x0, y - self.y0
         self.count += len(x)
         self.x_sum += x.sum(0)
@@ -72,7 +71,9 @@ class RidgeProbes:
     def solve(self) -> "RidgeProbes":
         "Computes the weights from what was added. Raises `ValueError` if that was nothing, or not finite."
         if self.count == 0 or not (self.xx.isfinite().all() and self.xy.isfinite().all()):
-            raise ValueError("the probes have no training features, or features that are not finite: is the checkpoint sound?")
+            raise ValueError(
+                "the probes have no training features, or features that are not finite: is the checkpoint sound?"
+            )
         x_mean, y_mean = self.x_sum / self.count, self.y_sum / self.count
         xx = self.xx - self.count * torch.outer(x_mean, x_mean)
         xy = self.xy - self.count * torch.outer(x_mean, y_mean)
@@ -80,7 +81,9 @@ class RidgeProbes:
         if self.standardize:
             std = (xx.diagonal() / self.count).clamp_min(0).sqrt()
             scale = torch.where(std > 1e-6, std, 1.0)
-        gram = xx / torch.outer(scale, scale) + self.ridge * torch.eye(len(xx), dtype=xx.dtype, device=xx.device)
+        gram = xx / torch.outer(scale, scale) + self.ridge * torch.eye(
+            len(xx), dtype=xx.dtype, device=xx.device
+        )
         weights = torch.cholesky_solve(xy / scale[:, None], torch.linalg.cholesky(gram)) / scale[:, None]
         self.weights = weights.float()
         self.intercept = (self.y0 + y_mean - (self.x0 + x_mean) @ weights).float()
@@ -92,7 +95,10 @@ class RidgeProbes:
     ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
         "What the probes say of images."
         outputs = (features.float() @ self.weights + self.intercept).cpu()
-        widths = [1 if name not in self.factors.classes or size == 2 else size for name, size in zip(self.factors.names, self.factors.sizes)]
+        widths = [
+            1 if name not in self.factors.classes or size == 2 else size
+            for name, size in zip(self.factors.names, self.factors.sizes)
+        ]
         predictions = {}
         for name, size, part in zip(self.factors.names, self.factors.sizes, outputs.split(widths, 1)):
             if name not in self.factors.classes:
@@ -142,10 +148,14 @@ def linear_probe(
     if test_batch_size < 1:
         raise ValueError(f"test_batch_size must be at least 1, but is {test_batch_size}")
     factors, probes = data.dataset.factors, {}
-    for features, values in feature_batches(method, data, data.rows("train", n_sub_train), norm_feats, test_batch_size, "fitting probes"):
+    for features, values in feature_batches(
+        method, data, data.rows("train", n_sub_train), norm_feats, test_batch_size, "fitting probes"
+    ):
         for name, x in features.items():
             if name not in probes:
-                probes[name] = RidgeProbes(factors, ridge, standardize=name == "encoded" and norm_feats == "standardize")
+                probes[name] = RidgeProbes(
+                    factors, ridge, standardize=name == "encoded" and norm_feats == "standardize"
+                )
             probes[name].add(x, values)
     for fitted in probes.values():
         fitted.solve()
@@ -156,14 +166,18 @@ def linear_probe(
             print(f"no images in {part}: it is left out of the scores")
             continue
         said = {name: [] for name in probes}
-        for features, _ in feature_batches(method, data, rows, norm_feats, test_batch_size, f"scoring {part}"):
+        for features, _ in feature_batches(
+            method, data, rows, norm_feats, test_batch_size, f"scoring {part}"
+        ):
             for name, x in features.items():
                 said[name].append(probes[name].predict(x))
         for name, batches in said.items():
             for factor in factors.names:
                 target = factors.target(data.dataset.values[rows], factor)
                 predicted = np.concatenate([batch[factor] for batch in batches])
-                metric, score = ("accuracy", accuracy_score) if factor in factors.classes else ("r2", r2_score)
+                metric, score = (
+                    ("accuracy", accuracy_score) if factor in factors.classes else ("r2", r2_score)
+                )
                 scores.append((name, part, factor, metric, float(score(target, predicted))))
     return pd.DataFrame(scores, columns=["feature", "split", "factor", "metric", "score"])
 
@@ -172,4 +186,6 @@ def mean_scores(
     scores: pd.DataFrame,  # as `linear_probe` gives it
 ) -> pd.DataFrame:  # a row for each feature, a column for each part: the mean over factors
     "Accuracies and R² averaged over the factors."
-    return scores.pivot_table(index="feature", columns="split", values="score", sort=False)[[p for p in PARTS if p in set(scores["split"])]]
+    return scores.pivot_table(index="feature", columns="split", values="score", sort=False)[
+        [p for p in PARTS if p in set(scores["split"])]
+    ]

@@ -8,7 +8,7 @@ __all__ = ['BOTTLENECKS', 'STREAMS', 'SCHEDULERS', 'CHECKPOINT_VERSION', 'PRECIS
            'batch_indices', 'learning_rate', 'provenance', 'RunFolder', 'in_notebook', 'LivePlot', 'choose_precision',
            'choose_compile', 'compile_encoders', 'stop_signal', 'fit']
 
-# %% ../nbs/01f_training.ipynb #f3b52e5a
+# %% ../nbs/01f_training.ipynb #834e8604
 import copy
 import importlib.util
 import json
@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -43,6 +44,7 @@ from .views import VIEWS
 # %% ../nbs/01f_training.ipynb #c184b09f
 class Output(NamedTuple):
     "What a network makes of a batch of `B` images."
+
     encoded: Tensor  # `(B, hidden_size)`: z, what the encoder says, before the bottleneck
     code: Code  # what the bottleneck makes of it
     projected: Tensor  # `(B, hidden_size)`: what the loss compares
@@ -53,7 +55,12 @@ class Network(nn.Module):
 
     def __init__(self, encoder: nn.Module, embedder: nn.Module, bottleneck: nn.Module, projector: nn.Module):
         super().__init__()
-        self.encoder, self.embedder, self.bottleneck, self.projector = encoder, embedder, bottleneck, projector
+        self.encoder, self.embedder, self.bottleneck, self.projector = (
+            encoder,
+            embedder,
+            bottleneck,
+            projector,
+        )
 
     def forward(
         self,
@@ -97,7 +104,10 @@ class SSLMethod(nn.Module):
     ):
         "Raises `ValueError` naming an option that is out of range."
         super().__init__()
-        for name, value, choices in (("encode_method", encode_method, BOTTLENECKS), ("encoder_type", encoder_type, ENCODERS)):
+        for name, value, choices in (
+            ("encode_method", encode_method, BOTTLENECKS),
+            ("encoder_type", encoder_type, ENCODERS),
+        ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}")
         if not 0 <= ema <= 1:
@@ -106,7 +116,9 @@ class SSLMethod(nn.Module):
         if encode_method == "Continuous":
             bottleneck = Continuous(hidden_size)
         else:
-            bottleneck = BOTTLENECKS[encode_method](message_size, voc_size, tau=channel_tau_student, hard=hard)
+            bottleneck = BOTTLENECKS[encode_method](
+                message_size, voc_size, tau=channel_tau_student, hard=hard
+            )
         encoder = ENCODERS[encoder_type](image_shape[2], h_dim, hidden_size, last_enc_bn)
         self.student = Network(
             nn.Sequential(InputNorm(mean, std), encoder),
@@ -157,7 +169,10 @@ class SSLMethod(nn.Module):
         half = len(view1)
         parts = (slice(None, half), slice(half, None))
         symbols = [None if code.symbols is None else code.symbols[part] for part in parts]
-        codes = [code._replace(logits=code.logits[part], embedding=code.embedding[part], symbols=s) for part, s in zip(parts, symbols)]
+        codes = [
+            code._replace(logits=code.logits[part], embedding=code.embedding[part], symbols=s)
+            for part, s in zip(parts, symbols)
+        ]
         return tuple(Output(encoded[part], c, projected[part]) for part, c in zip(parts, codes))
 
     @torch.no_grad()
@@ -174,7 +189,9 @@ class SSLMethod(nn.Module):
     def features(
         self,
         images: Tensor,  # uint8 `(B, H, W, C)`
-    ) -> dict[str, Tensor]:  # `encoded` (B, hidden_size), `embedding` (B, L·V) and, where there are symbols, `one_hot` (B, L·V)
+    ) -> dict[
+        str, Tensor
+    ]:  # `encoded` (B, hidden_size), `embedding` (B, L·V) and, where there are symbols, `one_hot` (B, L·V)
         "What a probe reads: the student in evaluation mode, with its temperature, without noise."
         training = self.training
         self.eval()
@@ -194,7 +211,9 @@ def stream_seed(
     number: int = 0,  # of the step or the epoch
 ) -> int:  # from 0 to 2**63 - 1
     "The seed of one use of randomness."
-    return int(np.random.SeedSequence([seed, STREAMS.index(stream), number]).generate_state(1, np.uint64)[0] >> 1)
+    return int(
+        np.random.SeedSequence([seed, STREAMS.index(stream), number]).generate_state(1, np.uint64)[0] >> 1
+    )
 
 
 def batch_indices(
@@ -205,7 +224,10 @@ def batch_indices(
 ) -> np.ndarray:  # `(batch_size,)`, int64
     "The images of a step. Every epoch is a new order of all images; a batch may span two."
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = {e: np.random.default_rng(stream_seed(seed, "order", e)).permutation(n) for e in np.unique(positions // n).tolist()}
+    epochs = {
+        e: np.random.default_rng(stream_seed(seed, "order", e)).permutation(n)
+        for e in np.unique(positions // n).tolist()
+    }
     return np.array([epochs[position // n][position % n] for position in positions.tolist()])
 
 # %% ../nbs/01f_training.ipynb #e67f02ee
@@ -234,7 +256,9 @@ def provenance() -> dict[str, str]:
     "Versions of what computes, and of the source if it is a git checkout."
     here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
     describe = ["git", "-C", str(here), "describe", "--always", "--dirty"]
-    git = subprocess.run(describe, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    git = (
+        subprocess.run(describe, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    )
     return {
         "soft_ssl": __version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -284,7 +308,12 @@ class RunFolder:
 
     def save_checkpoint(self, method: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         "Keeps all that a run needs to go on after `step` steps."
-        state = {"version": CHECKPOINT_VERSION, "step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {
+            "version": CHECKPOINT_VERSION,
+            "step": step,
+            "method": method.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
         with complete_file(self.checkpoint_file) as unfinished:
             torch.save(state, unfinished)
 
@@ -295,9 +324,13 @@ class RunFolder:
             version, _ = state["version"], state["method"]
         except Exception as error:  # torch.load raises whatever its reader came across
             reason = str(error).split("\n")[0][:120]
-            raise ValueError(f"{self.checkpoint_file} is damaged or no checkpoint ({reason}): train again without --reload") from error
+            raise ValueError(
+                f"{self.checkpoint_file} is damaged or no checkpoint ({reason}): train again without --reload"
+            ) from error
         if version > CHECKPOINT_VERSION:
-            raise ValueError(f"{self.checkpoint_file} has version {version}, newer than {CHECKPOINT_VERSION}: update soft_ssl")
+            raise ValueError(
+                f"{self.checkpoint_file} has version {version}, newer than {CHECKPOINT_VERSION}: update soft_ssl"
+            )
         return state
 
     def save_best(self, method: nn.Module) -> None:
@@ -352,7 +385,7 @@ class LivePlot:
         plt.close(fig)
         self.drawn = time.monotonic()
 
-# %% ../nbs/01f_training.ipynb #f03e711f
+# %% ../nbs/01f_training.ipynb #5f7fb51a
 PRECISIONS = ("fp32", "bf16", "auto")
 COMPILES = ("off", "on", "auto")
 STEPS_WORTH_COMPILING = 300
@@ -395,10 +428,13 @@ def compile_encoders(method: SSLMethod, example: Tensor, autocast: Callable) -> 
             if loss.requires_grad:
                 loss.backward()
         compiled = True
-    except Exception as error:  # whatever the compiler's tool chain lacks
+    except Exception as error:  # noqa: BLE001, whatever the compiler's tool chain lacks
         for encoder in encoders:
             encoder._compiled_call_impl = None
-        print(f"compiling does not work here ({type(error).__name__}), so training goes on without it", file=sys.stderr)
+        print(
+            f"compiling does not work here ({type(error).__name__}), so training goes on without it",
+            file=sys.stderr,
+        )
         compiled = False
     for encoder, old in zip(encoders, state):  # the trial moved the statistics of the BatchNorms
         encoder.load_state_dict(old)
@@ -427,16 +463,17 @@ def stop_signal():
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/01f_training.ipynb #4b4136be
+# %% ../nbs/01f_training.ipynb #7f5cfed4
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
-SECONDS_BETWEEN_CHECKPOINTS = 10
+SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("SOFT_SSL_CHECKPOINT_SECONDS", "10"))
 
 
 def fit(
     method: SSLMethod,
     images: Tensor,  # uint8 `(N, H, W, C)`: the training images
     run: RunFolder | None = None,  # where to keep metrics and checkpoints; None keeps nothing
-    evaluate: Callable[[SSLMethod], tuple[pd.DataFrame, float]] | None = None,  # gives a table of scores and the one to choose by
+    evaluate: Callable[[SSLMethod], tuple[pd.DataFrame, float]]
+    | None = None,  # gives a table of scores and the one to choose by
     reload: bool = False,  # go on from the run's last checkpoint
     seed: int = 0,  # of the order of images, the views and the noise, at least 0
     max_steps: int = 500,  # steps of the whole run, those before a reload counted in
@@ -455,7 +492,11 @@ def fit(
     tracker: str = "none",  # none, tensorboard, wandb or trackio: where Accelerate sends the metrics as well
 ) -> pd.DataFrame:  # the metrics, a row for each logged step
     "Trains a method. Raises `FloatingPointError` if the loss is not finite, `KeyboardInterrupt` after it was asked to stop."
-    for name, value, choices in (("augment", augment, VIEWS), ("optimizer", optimizer, OPTIMIZERS), ("scheduler", scheduler, SCHEDULERS)):
+    for name, value, choices in (
+        ("augment", augment, VIEWS),
+        ("optimizer", optimizer, OPTIMIZERS),
+        ("scheduler", scheduler, SCHEDULERS),
+    ):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}")
     for name, value, least in (("max_steps", max_steps, 0), ("train_batch_size", train_batch_size, 2), ("log_every", log_every, 1),
@@ -463,10 +504,13 @@ def fit(
         if value < least:
             raise ValueError(f"{name} must be at least {least}, but is {value}")
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
-        raise ValueError(f"tracker {tracker} is not installed: pip install {tracker}, or leave the option away")
+        raise ValueError(
+            f"tracker {tracker} is not installed: pip install {tracker}, or leave the option away"
+        )
 
-    device = Accelerator().device
+    device = PartialState().device
     precision = choose_precision(precision, device)
+    AcceleratorState._reset_state()  # a second run in one process may have another precision
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", log_with=None if tracker == "none" else tracker,
                               project_dir=None if run is None else run.path)  # fmt: skip
     if tracker != "none":
@@ -480,14 +524,18 @@ def fit(
             method.load_state_dict(state["method"])
             opt.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"{run.checkpoint_file} does not fit this method: reload with the options it was trained with") from error
+            raise ValueError(
+                f"{run.checkpoint_file} does not fit this method: reload with the options it was trained with"
+            ) from error
         start = state["step"]
         run.forget_after(start)
         rows = pd.read_csv(run.metrics_file).to_dict("records") if run.metrics_file.exists() else []
         if run.evaluations_file.exists():
             best = pd.read_csv(run.evaluations_file)["selection_score"].max()
     if choose_compile(compile, max_steps - start):
-        compile_encoders(method, images[: train_batch_size // accelerator.num_processes].to(device), accelerator.autocast)
+        compile_encoders(
+            method, images[: train_batch_size // accelerator.num_processes].to(device), accelerator.autocast
+        )
     model, opt = accelerator.prepare(method, opt)
     images = images.to(device)
     main = accelerator.is_main_process
@@ -534,9 +582,15 @@ def fit(
             if done % log_every == 0 or last:
                 if not finite:
                     kept = "" if run is None else f"; the checkpoint from before that is kept in {run.path}"
-                    raise FloatingPointError(f"the loss is not finite at or before step {done}: try a lower lr or a higher tau{kept}")
+                    raise FloatingPointError(
+                        f"the loss is not finite at or before step {done}: try a lower lr or a higher tau{kept}"
+                    )
                 elapsed, logged_at = time.monotonic() - logged_at, time.monotonic()
-                row = {"step": done, "lr": opt.param_groups[0]["lr"], **{name: value.item() for name, value in metrics.items()}}
+                row = {
+                    "step": done,
+                    "lr": opt.param_groups[0]["lr"],
+                    **{name: value.item() for name, value in metrics.items()},
+                }
                 row["images_per_second"] = (done - logged_step) * train_batch_size / elapsed
                 logged_step = done
                 rows.append(row)
@@ -555,7 +609,10 @@ def fit(
                 logged_at = time.monotonic()
             if stop.is_set() and done < max_steps:
                 save(done)
-                raise KeyboardInterrupt(f"stopped after step {done} of {max_steps}" + ("" if run is None else "; --reload goes on from there"))
+                raise KeyboardInterrupt(
+                    f"stopped after step {done} of {max_steps}"
+                    + ("" if run is None else "; --reload goes on from there")
+                )
     plot.draw()
     if start < max_steps:
         evaluation(max_steps, best)

@@ -33,7 +33,9 @@ def take_pixels(
     "Copies each pixel of the view from a place in its image."
     batch, height, width, channels = images.shape
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
-    source = (rows * width + columns).masked_fill(outside, 0).expand(batch, height, width).reshape(batch, -1, 1)
+    source = (
+        (rows * width + columns).masked_fill(outside, 0).expand(batch, height, width).reshape(batch, -1, 1)
+    )
     taken = images.reshape(batch, -1, channels).gather(1, source.expand(-1, -1, channels)).view_as(images)
     return taken.masked_fill(outside.expand(batch, height, width)[..., None], 0)
 
@@ -46,7 +48,10 @@ def turn_and_scale(
     "Turns and scales each image about its centre, nearest pixel."
     _, height, width, _ = images.shape
     angle = (degrees * math.pi / 180).to(images.device)[:, None, None]
-    cos, sin = angle.cos() / scale.to(images.device)[:, None, None], angle.sin() / scale.to(images.device)[:, None, None]
+    cos, sin = (
+        angle.cos() / scale.to(images.device)[:, None, None],
+        angle.sin() / scale.to(images.device)[:, None, None],
+    )
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
     columns = (cos * x + sin * y + (width - 1) / 2).round().long()
@@ -154,14 +159,26 @@ def none_view(images: Tensor, generator: Generator) -> Tensor:
 def resize_view(images: Tensor, generator: Generator) -> Tensor:
     "Turns by up to 4 degrees and shrinks to 0.81 to 1."
     n = len(images)
-    return turn_and_scale(images, uniform(generator, n, -MAX_DEGREES, MAX_DEGREES), uniform(generator, n, 0.81, 1))
+    return turn_and_scale(
+        images, uniform(generator, n, -MAX_DEGREES, MAX_DEGREES), uniform(generator, n, 0.81, 1)
+    )
 
 
 def crop_view(images: Tensor, generator: Generator) -> Tensor:
     "A square crop of area 0.81 to 1, then a turn by up to 4 degrees, each with probability 0.9."
     n = len(images)
-    images = some(generator, 0.9, images, resized_crop(images, *random_boxes(generator, n, tuple(images.shape[1:3]), (0.81, 1))))
-    return some(generator, 0.9, images, turn_and_scale(images, uniform(generator, n, -MAX_DEGREES, MAX_DEGREES), torch.ones(n)))
+    images = some(
+        generator,
+        0.9,
+        images,
+        resized_crop(images, *random_boxes(generator, n, tuple(images.shape[1:3]), (0.81, 1))),
+    )
+    return some(
+        generator,
+        0.9,
+        images,
+        turn_and_scale(images, uniform(generator, n, -MAX_DEGREES, MAX_DEGREES), torch.ones(n)),
+    )
 
 
 def gaussian_view(images: Tensor, generator: Generator) -> Tensor:
@@ -172,11 +189,16 @@ def gaussian_view(images: Tensor, generator: Generator) -> Tensor:
 def color_view(images: Tensor, generator: Generator) -> Tensor:
     "Crop, colour jitter and grey, as MPI3D's studies use them. Raises `ValueError` for images without colour."
     if images.shape[-1] != 3:
-        raise ValueError(f"the color view needs images with 3 channels, but these have {images.shape[-1]}: use another augment")
+        raise ValueError(
+            f"the color view needs images with 3 channels, but these have {images.shape[-1]}: use another augment"
+        )
     n = len(images)
     boxes = random_boxes(generator, n, tuple(images.shape[1:3]), (0.5, 1), (3 / 4, 4 / 3))
     images = some(generator, 0.9, images, resized_crop(images, *boxes))
-    factors, order = uniform(generator, 3 * n, 0.6, 1.4).reshape(n, 3), torch.rand(n, 3, generator=generator).argsort(1)
+    factors, order = (
+        uniform(generator, 3 * n, 0.6, 1.4).reshape(n, 3),
+        torch.rand(n, 3, generator=generator).argsort(1),
+    )
     images = some(generator, 0.8, images, jitter_colour(images, factors, order))
     return some(generator, 0.2, images, grey(images.float()).byte().expand_as(images))
 

@@ -1,0 +1,44 @@
+# What can be done here: `make help`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
+
+.PHONY: help setup train test lab docs readme notebooks clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: settings.ini setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+setup: $(VENV)/.installed ## make .venv and install everything
+
+train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, probed, in minutes
+	$(BIN)/soft-ssl train byol --exp_name main --reload $(MAIN_JOB)
+
+MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
+	--max_steps 300 --precision auto --compile auto --n_sub_train 10000 --n_sub_test 5000
+
+test: setup ## all tests: the notebooks, then tests/
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -q tests
+
+lab: setup ## JupyterLab at the tutorial
+	$(BIN)/jupyter lab nbs/02_byol.ipynb
+
+docs: setup ## the site, in _docs
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_proc_nbs
+	if command -v quarto >/dev/null; then quarto render _proc; else $(BIN)/smalldocs render _proc; fi
+
+readme: setup ## README.md from nbs/index.ipynb
+	$(BIN)/python tests/make_readme.py
+
+notebooks: setup ## run every notebook in place, then clean it
+	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
+	$(BIN)/nbdev_clean
+
+clean: ## remove what was built here, but neither data nor runs
+	rm -rf $(VENV) _proc _docs build *.egg-info

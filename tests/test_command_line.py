@@ -1,0 +1,176 @@
+"The command line as a user meets it: processes that are killed, files that are damaged, two processes at once."
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+SMALL = [
+    "--message_size",
+    "8",
+    "--voc_size",
+    "4",
+    "--h_dim",
+    "4",
+    "--hidden_size",
+    "8",
+    "--train_batch_size",
+    "16",
+]
+SMALL += ["--log_every", "2", "--n_sub_train", "400", "--n_sub_test", "200", "--final_eval_only"]
+
+
+def soft_ssl(*words, check=True):
+    "Runs the command line in a process of its own."
+    done = subprocess.run(
+        [sys.executable, "-m", "soft_ssl.cli", *map(str, words)], capture_output=True, text=True
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    soft_ssl("download", "dsprites", folder, "1", "--source", "rendered")
+    return folder
+
+
+def weights(run: Path):
+    return torch.load(run / "last.ckpt", weights_only=True)["method"]
+
+
+@pytest.mark.parametrize("bottleneck", ["continuous", "softmax", "gumbel-softmax", "VQ"])
+def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
+    soft_ssl(
+        "train",
+        "byol",
+        "--encode_method",
+        bottleneck,
+        "--max_steps",
+        20,
+        "--root_path",
+        tmp_path,
+        "--data_path",
+        data,
+        *SMALL,
+    )
+    (run,) = tmp_path.glob("default/*")
+    done = soft_ssl("evaluate", "byol", "linear_probe", "--data_path", data, "--run_path", run)
+    scores = pd.read_csv(run / "probes.csv")
+    features = {"encoded", "embedding"} | ({"one_hot"} if bottleneck != "continuous" else set())
+    assert list(scores) == ["run", "feature", "split", "factor", "metric", "score"]
+    assert set(scores["feature"]) == features and set(scores["split"]) == {"iid", "val", "test"}
+    assert len(scores) == len(features) * 3 * 5 and scores["score"].notna().all()
+    assert "mean" in done.stdout
+
+
+def test_killed_and_reloaded_run_has_the_weights_of_one_never_killed(data, tmp_path):
+    options = ["--max_steps", 300, "--data_path", data, "--encode_method", "gumbelsoftmax", *SMALL]
+    soft_ssl("train", "byol", "--root_path", tmp_path / "whole", *options)
+    command = [
+        sys.executable,
+        "-m",
+        "soft_ssl.cli",
+        "train",
+        "byol",
+        "--root_path",
+        tmp_path / "killed",
+        *options,
+    ]
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stderr=subprocess.PIPE,
+        env=os.environ | {"SOFT_SSL_CHECKPOINT_SECONDS": "0.5"},
+    )
+    limit = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("default/*/last.ckpt")):
+        assert process.poll() is None and time.monotonic() < limit, "no checkpoint before the end"
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (killed,), (whole,) = (tmp_path.glob(f"{name}/default/*") for name in ("killed", "whole"))
+    stopped_at = torch.load(killed / "last.ckpt", weights_only=True)["step"]
+    assert 0 < stopped_at < 300
+    soft_ssl("train", "byol", "--root_path", tmp_path / "killed", *options, "--reload")
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(killed)[name], value), name
+    metrics = [pd.read_csv(run / "metrics.csv").drop(columns="images_per_second") for run in (killed, whole)]
+    pd.testing.assert_frame_equal(*metrics)
+    pd.testing.assert_series_equal(*(pd.read_csv(run / "probes.csv")["score"] for run in (killed, whole)))
+
+
+def test_interrupted_run_says_so_and_goes_on(data, tmp_path):
+    options = ["--max_steps", 100_000, "--root_path", tmp_path, "--data_path", data, *SMALL]
+    command = [sys.executable, "-m", "soft_ssl.cli", "train", "byol", *map(str, options)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not list(tmp_path.glob("default/*/metrics.csv")):
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "stopped after step" in err and "--reload goes on from there" in err and "Traceback" not in err
+    (run,) = tmp_path.glob("default/*")
+    step = torch.load(run / "last.ckpt", weights_only=True)["step"]
+    soft_ssl("train", "byol", *options[2:], "--reload", "--max_steps", step + 4)
+    assert torch.load(run / "last.ckpt", weights_only=True)["step"] == step + 4
+
+
+def test_damaged_files_are_answered_with_a_sentence(data, tmp_path):
+    soft_ssl("train", "byol", "--max_steps", 2, "--root_path", tmp_path, "--data_path", data, *SMALL)
+    (run,) = tmp_path.glob("default/*")
+    for name, damage in (
+        ("last.ckpt", lambda b: b[: len(b) // 2]),
+        ("config.json", lambda b: b[:-20]),
+        ("config.json", lambda b: b"[]"),
+    ):
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(damage(whole))
+        done = soft_ssl(
+            "evaluate", "byol", "linear_probe", "--run_path", run, "--data_path", data, check=False
+        )
+        assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.count("\n") == 1, (
+            done.stderr
+        )
+        (run / name).write_bytes(whole)
+    soft_ssl("evaluate", "byol", "linear_probe", "--run_path", run, "--data_path", data)
+
+
+def test_two_processes_draw_the_same_data_file(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "soft_ssl.cli",
+        "download",
+        "dsprites",
+        str(tmp_path),
+        "1",
+        "--source",
+        "rendered",
+    ]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
+    assert [code for _, code in ends] == [0, 0], ends
+    assert [path.name for path in tmp_path.iterdir()] == ["dsprites_rendered.h5"]
+
+
+def test_import_needs_neither_jupyter_nor_nbdev():
+    program = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("IPython", "ipywidgets", "nbdev", "jupyterlab", "execnb", "ipykernel"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import soft_ssl.cli
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

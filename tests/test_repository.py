@@ -1,0 +1,65 @@
+"The repository itself: notebooks and package in step, README current, notebooks clean, small and executed."
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(TOP.glob("nbs/**/*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "What nbdev reads and writes, in a folder of its own."
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("nbs", "soft_ssl"):
+        shutil.copytree(
+            TOP / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        )
+    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(TOP / name, folder)
+    subprocess.run(["git", "init", "-q", "."], cwd=folder, check=True)
+    return folder
+
+
+def test_package_is_what_the_notebooks_export(copy):
+    shutil.rmtree(copy / "soft_ssl")
+    (copy / "soft_ssl").mkdir()
+    shutil.copy(TOP / "soft_ssl" / "__init__.py", copy / "soft_ssl")
+    subprocess.run(["nbdev_export"], cwd=copy, check=True)
+    exported, here = ({p.name: p.read_text() for p in (top / "soft_ssl").glob("*.py")} for top in (copy, TOP))
+    assert exported == here
+
+
+def test_notebooks_are_clean(copy):
+    before = {p: p.read_text() for p in copy.glob("nbs/**/*.ipynb")}
+    subprocess.run(["nbdev_clean"], cwd=copy, check=True)
+    assert [p.name for p, text in before.items() if p.read_text() != text] == []
+
+
+def test_readme_is_current():
+    checked = subprocess.run(
+        [sys.executable, TOP / "tests" / "make_readme.py", "--check"], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_small_executed_and_without_errors(path):
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert path.stat().st_size < 1_000_000
+    assert outputs
+    assert [output for output in outputs if output.output_type == "error"] == []
+
+
+def test_style():
+    for command in (["ruff", "check", "tests", "setup.py"], ["nbqa", "ruff", "nbs"]):
+        checked = subprocess.run(
+            [sys.executable, "-m", *command], cwd=TOP, capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
