@@ -20,7 +20,7 @@ train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, prob
 	$(BIN)/soft-ssl train byol --exp_name main --reload $(MAIN_JOB)
 
 MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
-	--max_steps 300 --precision auto --compile auto --n_sub_train 10000 --n_sub_test 5000
+	--max_steps 500 --precision auto --compile auto --ridge 0.1 --n_sub_train 10000 --n_sub_test 5000
 
 test: setup ## all tests: the notebooks, then tests/
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORM_FEATS', 'PARTS', 'RidgeProbes', 'feature_batches', 'linear_probe', 'mean_scores']
 
-# %% ../nbs/05_probes.ipynb #0bac9244
+# %% ../nbs/05_probes.ipynb #ca54a56e
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from .datasets import SplitData
 from .factors import Factors
-from .training import SSLMethod
+from .training import SSLMethod, keep_memory
 
 # %% ../nbs/05_probes.ipynb #ce17241d
 class RidgeProbes:
@@ -107,7 +107,7 @@ class RidgeProbes:
                 predictions[name] = (part[:, 0] > 0).long().numpy() if size == 2 else part.argmax(1).numpy()
         return predictions
 
-# %% ../nbs/05_probes.ipynb #66b3ade8
+# %% ../nbs/05_probes.ipynb #824b1048
 NORM_FEATS = ("no", "standardize", "l2")
 
 
@@ -121,6 +121,7 @@ def feature_batches(
 ) -> Iterator[tuple[dict[str, Tensor], np.ndarray]]:  # features (B, D) by name, and factor values (B, F)
     "Runs images through a frozen method, a batch at a time."
     device = next(method.parameters()).device
+    keep_memory(device)
     starts = range(0, len(rows), test_batch_size)
     for start in tqdm(starts, desc=label, unit=" batches", leave=False, disable=len(starts) < 2):
         batch = rows[start : start + test_batch_size]

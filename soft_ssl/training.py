@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['BOTTLENECKS', 'STREAMS', 'SCHEDULERS', 'CHECKPOINT_VERSION', 'PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING',
-           'OPTIMIZERS', 'SECONDS_BETWEEN_CHECKPOINTS', 'Output', 'Network', 'SSLMethod', 'stream_seed',
-           'batch_indices', 'learning_rate', 'provenance', 'RunFolder', 'in_notebook', 'LivePlot', 'choose_precision',
-           'choose_compile', 'compile_encoders', 'stop_signal', 'fit']
+           'M_MMAP_MAX', 'M_TRIM_THRESHOLD', 'OPTIMIZERS', 'SECONDS_BETWEEN_CHECKPOINTS', 'Output', 'Network',
+           'SSLMethod', 'stream_seed', 'batch_indices', 'learning_rate', 'provenance', 'RunFolder', 'in_notebook',
+           'LivePlot', 'choose_precision', 'choose_compile', 'compile_encoders', 'keep_memory', 'stop_signal', 'fit']
 
-# %% ../nbs/01f_training.ipynb #834e8604
+# %% ../nbs/01f_training.ipynb #a0db97ae
 import copy
+import ctypes
 import importlib.util
 import json
 import math
@@ -441,7 +442,22 @@ def compile_encoders(method: SSLMethod, example: Tensor, autocast: Callable) -> 
     method.zero_grad(set_to_none=True)
     return compiled
 
-# %% ../nbs/01f_training.ipynb #5142302f
+# %% ../nbs/01f_training.ipynb #80aa484a
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # numbers of the options in glibc's malloc.h
+
+
+def keep_memory(
+    device: torch.device,
+) -> (
+    bool
+):  # whether the allocator agreed; where it is not glibc's, or the device has its own, nothing is done
+    "Lets this process keep the memory it frees, for its next step."
+    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+# %% ../nbs/01f_training.ipynb #9c432042
 @contextmanager
 def stop_signal():
     "Yields an event that is set by the first Ctrl-C or SIGTERM. Only a main thread can listen; elsewhere it stays unset."
@@ -463,7 +479,7 @@ def stop_signal():
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/01f_training.ipynb #7f5cfed4
+# %% ../nbs/01f_training.ipynb #196c08be
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("SOFT_SSL_CHECKPOINT_SECONDS", "10"))
 
@@ -509,6 +525,7 @@ def fit(
         )
 
     device = PartialState().device
+    keep_memory(device)
     precision = choose_precision(precision, device)
     AcceleratorState._reset_state()  # a second run in one process may have another precision
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", log_with=None if tracker == "none" else tracker,

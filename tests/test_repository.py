@@ -42,9 +42,8 @@ def test_notebooks_are_clean(copy):
 
 
 def test_readme_is_current():
-    checked = subprocess.run(
-        [sys.executable, TOP / "tests" / "make_readme.py", "--check"], capture_output=True, text=True
-    )
+    command = [sys.executable, TOP / "tests" / "make_readme.py", "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
 

@@ -1,0 +1,35 @@
+"The published dSprites archive, imitated whole: what is made of it, and what is refused."
+
+import numpy as np
+import pytest
+
+from soft_ssl import dsprites
+from soft_ssl.datasets import load, prepare
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    "All 737,280 sprites in the published form, its pickled entry included."
+    path = tmp_path_factory.mktemp("archive") / "dsprites.npz"
+    full = dsprites.FULL_FACTORS
+    images = np.concatenate(list(dsprites.draw_all(full)))[..., 0] // 255
+    classes = np.concatenate([np.zeros((len(full), 1), np.int64), full.values(np.arange(len(full)))], 1)
+    np.savez_compressed(path, imgs=images, latents_classes=classes, metadata=np.array({"a": "pickle"}))
+    return path
+
+
+def test_archive_becomes_an_original(archive, tmp_path):
+    prepare("dsprites", tmp_path, archive=archive)
+    data, drawn = load("dsprites", 1, data_path=tmp_path), load("dsprites", 1, data_path=tmp_path / "drawn")
+    assert (data.dataset.source, drawn.dataset.source) == ("original", "rendered")
+    assert len(data.dataset) == 184_320
+    assert (data.images("val", 500) == drawn.images("val", 500)).all()
+
+
+def test_archive_that_breaks_off_is_refused(archive, tmp_path):
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    with pytest.raises(ValueError, match="cut.npz"):
+        prepare("dsprites", tmp_path / "data", archive=cut)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["cut.npz"]
+    assert not list((tmp_path / "data").glob("*"))
