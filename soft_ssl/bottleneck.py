@@ -139,7 +139,7 @@ class GumbelSoftmax(Softmax):
         "In training mode logits plus Gumbel noise, else the logits."
         return logits - torch.empty_like(logits).exponential_().log() if self.training else logits
 
-# %% ../nbs/00_bottleneck.ipynb #c73349a7
+# %% ../nbs/00_bottleneck.ipynb #d693eb0a
 DEAD_SHARE = 0.01  # a codeword is dead once its running count falls under this part of an equal share
 
 
@@ -184,9 +184,7 @@ class VQ(nn.Module):
         z = as_groups(x, self.n_groups, self.dim)
         # `ema` writes to the codebook before anyone calls backward, which needs the one that was read
         codebook = self.codebook if self.update_rule == "loss" else self.codebook.clone()
-        logits = (
-            -(z.square().sum(-1, keepdim=True) - 2 * z @ codebook.T + codebook.square().sum(-1)) / self.tau
-        )
+        logits = -self.distances(z, codebook) / self.tau
         symbols, soft = logits.argmax(-1), logits.softmax(-1)
         codewords = F.embedding(symbols, codebook) if self.hard else soft @ codebook
         loss = self.beta * F.mse_loss(z, codewords.detach())
@@ -203,6 +201,22 @@ class VQ(nn.Module):
         if self.training and self.update_rule == "ema":
             self.update_codebook(z.detach().flatten(0, 1), symbols.flatten(), self.decay)
         return Code(logits, embedding.flatten(1), symbols, loss, metrics)
+
+    @staticmethod
+    def distances(
+        z: Tensor,  # `(..., dim)`
+        codebook: Tensor,  # `(V, dim)`
+    ) -> Tensor:  # `(..., V)`: squared
+        "Squared distances of points to codewords."
+        return z.square().sum(-1, keepdim=True) - 2 * z @ codebook.T + codebook.square().sum(-1)
+
+    @torch.no_grad()
+    def nearest(
+        self,
+        x: Tensor,  # `(B, L·dim)`
+    ) -> Tensor:  # `(B, L)`, int64 in 0..V-1
+        "The codeword that each group is assigned to."
+        return self.distances(as_groups(x, self.n_groups, self.dim), self.codebook).argmin(-1)
 
     @torch.no_grad()
     def update_codebook(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'COMMANDS', 'nearest', 'plain', 'Parser', 'say', 'unhyphen', 'value_of', 'add_options', 'download_command',
-           'train_command', 'evaluate_command', 'print_table', 'print_scores', 'main']
+           'train_command', 'evaluate_command', 'print_evaluation', 'print_table', 'print_scores', 'main']
 
-# %% ../nbs/11_cli.ipynb #f4cfe1d5
+# %% ../nbs/11_cli.ipynb #01eb6aba
 import argparse
 import difflib
 import sys
@@ -19,25 +19,27 @@ from . import __version__
 from .datasets import DATASETS, SOURCES, load, prepare
 from soft_ssl.experiment import (
     CHECKPOINTS,
+    EVALUATIONS,
     METHODS,
     Option,
     evaluate,
+    evaluation_file,
     method_options,
     options_of,
     run_title,
     train,
 )
 from .networks import ENCODERS, HEADS
-from .probes import NORM_FEATS, PARTS, linear_probe, mean_scores
+from .probes import NORM_FEATS, PARTS, mean_scores
 from .training import BOTTLENECKS, COMPILES, OPTIMIZERS, PRECISIONS, SCHEDULERS, RunFolder
 from .views import VIEWS
 
-# %% ../nbs/11_cli.ipynb #efb4eeaf
+# %% ../nbs/11_cli.ipynb #0dbe15ee
 CHOICES: dict[str, tuple[str, ...]] = {
     "encode_method": tuple(BOTTLENECKS), "encoder_type": tuple(ENCODERS), "embedder_type": HEADS, "projector_type": HEADS,
     "predictor_type": HEADS, "augment": tuple(VIEWS), "optimizer": tuple(OPTIMIZERS), "scheduler": SCHEDULERS,
     "dataset": tuple(DATASETS), "source": SOURCES, "norm_feats": NORM_FEATS, "precision": PRECISIONS, "compile": COMPILES,
-    "select_on": PARTS[:2], "checkpoint": CHECKPOINTS, "tracker": ("none", "tensorboard", "wandb", "trackio"),
+    "select_on": PARTS[:2], "checkpoint": CHECKPOINTS, "vq_update_rule": ("ema", "loss"), "tracker": ("none", "tensorboard", "wandb", "trackio"),
 }  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def add_options(parser: argparse.ArgumentParser, options: dict[str, Option], kee
                 help=about,
             )
 
-# %% ../nbs/11_cli.ipynb #1a4a5389
+# %% ../nbs/11_cli.ipynb #cc4bc89b
 def download_command(words: list[str]) -> None:
     "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split sizes."
     parser = Parser(
@@ -157,8 +159,10 @@ def download_command(words: list[str]) -> None:
     try:
         path = prepare(args.dataset, args.data_path, source, args.archive)
     except ConnectionError as error:
+        drawn = args.dataset if DATASETS[args.dataset].render else "mpi3d"
+        offer = f"soft-ssl download {drawn} {args.data_path} {args.K} --source rendered"
         raise ConnectionError(
-            f"{error}: go online and repeat it, or draw the images with --source rendered"
+            f"{error}: go online and repeat it, or draw images instead with `{offer}`"
         ) from error
     data = load(args.dataset, args.K, data_path=args.data_path, source=source)
     print(f"{path}: {len(data.dataset):,} images, source: {data.dataset.source}")
@@ -193,27 +197,40 @@ def evaluate_command(words: list[str]) -> None:
     "`soft-ssl evaluate METHOD EVALUATION --run_path RUN`: evaluates a run."
     parser = Parser("soft-ssl evaluate", description="Evaluate a run.", allow_abbrev=False)
     parser.add_argument("method", help=", ".join(METHODS))
-    parser.add_argument("evaluation", help="linear_probe")
+    parser.add_argument("evaluation", help=", ".join(EVALUATIONS))
     parser.add_argument("--run_path", required=True, help="folder of the run")
     add_options(parser, options_of(evaluate))
-    add_options(parser, options_of(linear_probe), keep=True)
+    name = next(
+        (name for word in words for name in EVALUATIONS if plain(name) == plain(word)), "linear_probe"
+    )
+    add_options(parser, options_of(EVALUATIONS[name]), keep=True)
     args = vars(parser.parse(words))
-    method, evaluation = args.pop("method").lower(), args.pop("evaluation")
+    method, asked = args.pop("method").lower(), args.pop("evaluation")
     if method not in METHODS:
         parser.error(f"{method!r} is not a method: {nearest(method, list(METHODS))}")
-    if plain(evaluation) != "linearprobe":
-        parser.error(f"{evaluation!r} is not an evaluation: {nearest(evaluation, ['linear_probe'])}")
+    if plain(asked) != plain(name):
+        parser.error(f"{asked!r} is not an evaluation: {nearest(asked, list(EVALUATIONS))}")
     run = RunFolder(args["run_path"])
     trained = run.read_config().get("method")
     if trained != method:
         parser.error(f"{run.path} is a run of {trained}, not of {method}")
-    print_table(evaluate(**args), f"{run.path.resolve().name}, {args['checkpoint']} checkpoint")
-    print(f"table: {run.probes_file}")
+    scores = evaluate(evaluation=EVALUATIONS[name], **args)
+    print_evaluation(scores, name, f"{run.path.resolve().name}, {args['checkpoint']} checkpoint")
+    print(f"table: {evaluation_file(run, EVALUATIONS[name])}")
 
 
-def print_table(scores: pd.DataFrame, title: str) -> None:
+def print_evaluation(scores: pd.DataFrame, evaluation: str, title: str) -> None:
+    "Prints probes as a table of parts, and anything else as it is."
+    if "probe" in evaluation:
+        print_table(scores, title, evaluation)
+    else:
+        shown = scores[scores["metric"] != "mutual_information"].drop(columns="run")
+        print(f"\n{title}: {evaluation}\n" + shown.to_markdown(index=False, floatfmt=".3f"))
+
+
+def print_table(scores: pd.DataFrame, title: str, evaluation: str = "linear_probe") -> None:
     "Prints scores, a row for each feature and factor, a column for each part, with the means."
-    print(f"\n{title}: ridge probes, accuracy or R²")
+    print(f"\n{title}: {evaluation}, {' or '.join(scores['metric'].unique())}")
     wide = scores.pivot_table(index=["feature", "factor"], columns="split", values="score", sort=False)
     means = mean_scores(scores).assign(factor="mean").set_index("factor", append=True)
     table = pd.concat([wide, means])[list(means)].reset_index()
