@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test lab docs readme notebooks clean
+.PHONY: help setup train test matrix lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,11 +20,14 @@ train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, prob
 	$(BIN)/soft-ssl train byol --exp_name main --reload $(MAIN_JOB)
 
 MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
-	--max_steps 500 --precision auto --compile auto --ridge 0.1 --n_sub_train 10000 --n_sub_test 5000
+	--max_steps 500 --precision auto --compile auto --ridge 0.1
 
 test: setup ## all tests: the notebooks, then tests/
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -q tests
+
+matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
+	$(BIN)/python tests/matrix.py
 
 lab: setup ## JupyterLab at the tutorial
 	$(BIN)/jupyter lab nbs/02_byol.ipynb

@@ -7,9 +7,7 @@ __all__ = ['RESAMPLES', 'BINS', 'factor_distance', 'code_distance', 'rank_correl
            'usage', 'as_symbols', 'information', 'gap', 'mig', 'sap', 'dci', 'weighted_purity', 'groups_of',
            'disentanglement']
 
-# %% ../nbs/06_metrics.ipynb #9d7f274b
-from collections.abc import Callable
-
+# %% ../nbs/06_metrics.ipynb #00e2afb0
 import numpy as np
 import pandas as pd
 import torch
@@ -23,7 +21,7 @@ from torch import Tensor
 from .bottleneck import entropy
 from .datasets import SplitData
 from .factors import Factors
-from .probes import PARTS, feature_batches
+from .probes import feature_batches
 from .training import SSLMethod
 
 # %% ../nbs/06_metrics.ipynb #37c88d6e
@@ -57,7 +55,7 @@ def code_distance(
         return ((one - other).abs().sum(1) / 2).cpu().numpy()
     return (one - other).norm(dim=1).cpu().numpy()
 
-# %% ../nbs/06_metrics.ipynb #55d166f8
+# %% ../nbs/06_metrics.ipynb #fb84f93f
 RESAMPLES = 200
 
 
@@ -88,7 +86,7 @@ def toposim(
     data: SplitData,
     n_pairs: int = 5000,  # pairs of images, at least 10; fewer if a part has not so many
     sample_seed: int = 0,  # of the pairs
-    test_batch_size: int = 512,  # images at a time
+    test_batch_size: int = 256,  # images at a time
 ) -> pd.DataFrame:  # columns feature, split, factor, metric, score, low, high
     "Topographic similarity of every feature, on familiar (iid), unseen (ood: val and test) and all combinations."
     if n_pairs < 10:
@@ -219,7 +217,7 @@ def weighted_purity(
     purity = 1 - entropy(shares).numpy() / np.log2(importance.shape[1])
     return float((purity * total[:, 0]).sum() / total.sum())
 
-# %% ../nbs/06_metrics.ipynb #9b1ff542
+# %% ../nbs/06_metrics.ipynb #568a1724
 def groups_of(
     method: SSLMethod,
     data: SplitData,
@@ -255,7 +253,7 @@ def disentanglement(
     data: SplitData,
     n_images: int = 2000,  # images, drawn from all parts
     sample_seed: int = 0,  # of the images and the forests
-    test_batch_size: int = 512,  # images at a time
+    test_batch_size: int = 256,  # images at a time
 ) -> pd.DataFrame:  # columns feature, split, factor, metric, score; a row for each score, and for each group's information on each factor
     "MIG, SAP, DCI, entropies, and the mutual information of every group with every factor, in bits."
     if n_images < 50:

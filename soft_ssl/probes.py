@@ -192,7 +192,7 @@ class LogisticProbes:
         logits = (features.float() @ self.weights + self.intercept).cpu().split(self.factors.sizes, 1)
         return {name: part.argmax(1).numpy() for name, part in zip(self.factors.names, logits)}
 
-# %% ../nbs/05_probes.ipynb #365a7898
+# %% ../nbs/05_probes.ipynb #f93eaf61
 NORM_FEATS = ("no", "standardize", "l2")
 
 
@@ -201,7 +201,7 @@ def feature_batches(
     data: SplitData,
     rows: np.ndarray,  # `(n,)`: of the data set
     norm_feats: str = "l2",  # of `encoded`: no, standardize or l2
-    test_batch_size: int = 512,  # images at a time
+    test_batch_size: int = 256,  # images at a time
     label: str = "features",  # of the progress bar
 ) -> Iterator[tuple[dict[str, Tensor], np.ndarray]]:  # features (B, D) by name, and factor values (B, F)
     "Runs images through a frozen method, a batch at a time."
@@ -215,7 +215,7 @@ def feature_batches(
             features["encoded"] = F.normalize(features["encoded"], dim=1)
         yield features, data.dataset.values[batch]
 
-# %% ../nbs/05_probes.ipynb #65ca8c9d
+# %% ../nbs/05_probes.ipynb #a20889da
 PARTS = ("iid", "val", "test")
 
 
@@ -273,9 +273,9 @@ def linear_probe(
     data: SplitData,
     ridge: float = 1.0,  # alpha of the probes, above 0
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
-    n_sub_train: int = 0,  # training images that fit the probes; 0 takes all
-    n_sub_test: int = 0,  # images of each part that score them; 0 takes all
-    test_batch_size: int = 512,  # images at a time
+    n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
+    n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
+    test_batch_size: int = 256,  # images at a time
 ) -> pd.DataFrame:  # columns feature, split, factor, metric, score
     "Ridge probes: accuracy of the classes, R² of the numbers."
 
@@ -292,9 +292,9 @@ def logistic_probe(
     data: SplitData,
     strength: float = 1.0,  # inverse of the probes' L2 penalty, above 0
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
-    n_sub_train: int = 0,  # training images that fit the probes; 0 takes all
-    n_sub_test: int = 0,  # images of each part that score them; 0 takes all
-    test_batch_size: int = 512,  # images at a time
+    n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
+    n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
+    test_batch_size: int = 256,  # images at a time
 ) -> pd.DataFrame:  # columns feature, split, factor, metric, score
     "Logistic probes: accuracy of every factor, each value a class."
 

@@ -31,7 +31,7 @@ def contrastive_loss(
     own = torch.arange(len(queries), device=queries.device) + len(queries)
     return F.cross_entropy(similarities, own)
 
-# %% ../nbs/03_simclr.ipynb #554f29cf
+# %% ../nbs/03_simclr.ipynb #7d53b989
 class SimCLR(SSLMethod):
     "SimCLR (arXiv 2002.05709) with a momentum encoder for the keys and MoCo's queue (arXiv 2003.04297)."
 
@@ -76,8 +76,7 @@ class SimCLR(SSLMethod):
         ]
         self.queue = torch.cat([self.queue, *keys]).float()
 
-    @staticmethod
-    def fit_queue(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    def fit_queue(self, _: SSLMethod, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         "Before weights are loaded: makes room for as many keys as the checkpoint holds."
         if f"{prefix}queue" in state:
             self.queue = self.queue.new_zeros(state[f"{prefix}queue"].shape)

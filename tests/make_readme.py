@@ -1,5 +1,6 @@
 "README.md from nbs/index.ipynb. Without an argument it writes the file; with `--check` it says whether it is current."
 
+import re
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def readme() -> str:
     exporter = MarkdownExporter(config=config)
     exporter.register_preprocessor(TagRemovePreprocessor(config=config), enabled=True)
     text, _ = exporter.from_notebook_node(notebook)
-    text = text.replace("](images/", "](nbs/images/").replace(".ipynb)", ".ipynb)")
+    text = re.sub(r"\]\((?!https?:|nbs/)", "](nbs/", text)
     return "<!-- made from nbs/index.ipynb by `make readme` -->\n" + text.strip() + "\n"
 
 
