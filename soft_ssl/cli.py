@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'COMMANDS', 'nearest', 'plain', 'Parser', 'say', 'unhyphen', 'value_of', 'add_options', 'download_command',
-           'train_command', 'evaluate_command', 'print_evaluation', 'print_table', 'print_scores', 'main']
+           'train_command', 'evaluate_command', 'print_evaluation', 'print_table', 'print_scores', 'benchmark_command',
+           'main']
 
 # %% ../nbs/11_cli.ipynb #01eb6aba
 import argparse
@@ -129,7 +130,7 @@ def add_options(parser: argparse.ArgumentParser, options: dict[str, Option], kee
                 help=about,
             )
 
-# %% ../nbs/11_cli.ipynb #cc4bc89b
+# %% ../nbs/11_cli.ipynb #02e11c06
 def download_command(words: list[str]) -> None:
     "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split sizes."
     parser = Parser(
@@ -253,7 +254,25 @@ def print_scores(run: RunFolder) -> None:
     print(f"figures:    {', '.join(str(file) for file in sorted((run.path / 'figures').iterdir()))}")
 
 
-COMMANDS = {"download": download_command, "train": train_command, "evaluate": evaluate_command}
+def benchmark_command(words: list[str]) -> None:
+    "`soft-ssl benchmark [--quick]`: measures the kit against the plain formulation on this machine."
+    from soft_ssl.benchmark import benchmark
+
+    parser = Parser(
+        "soft-ssl benchmark", description="Measure the kit against the plain formulation.", allow_abbrev=False
+    )
+    add_options(parser, options_of(benchmark))
+    args = vars(parser.parse(words))
+    compared = benchmark(**args)
+    print("\n" + compared.to_markdown(index=False, floatfmt=".1f"))
+    processes = pd.read_csv(f"{args['out_path']}/processes.csv")
+    print("\n" + processes.to_markdown(index=False, floatfmt=".3f"))
+    print(f"\ntables and figures: {args['out_path']}")
+
+
+COMMANDS = {
+    "download": download_command, "train": train_command, "evaluate": evaluate_command, "benchmark": benchmark_command,
+}  # fmt: skip
 
 
 def main(

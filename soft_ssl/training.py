@@ -419,7 +419,7 @@ def collapsed(
         or rows[-1]["effective_rank"] < LEAST_RANK
     )
 
-# %% ../nbs/01f_training.ipynb #faa46723
+# %% ../nbs/01f_training.ipynb #ab66ea89
 PRECISIONS = ("fp32", "bf16", "auto")
 COMPILES = ("off", "on", "auto")
 STEPS_WORTH_COMPILING = 300
@@ -453,6 +453,8 @@ def choose_compile(
 def compile_encoders(method: SSLMethod, example: Tensor, autocast: Callable) -> bool:
     "Compiles both encoders in place, and tries them; where there is no compiler it says so once and leaves them as they are."
     encoders = (method.student.encoder, method.teacher.encoder)
+    if all(encoder._compiled_call_impl is not None for encoder in encoders):
+        return True
     state = copy.deepcopy([encoder.state_dict() for encoder in encoders])
     try:
         for encoder in encoders:
