@@ -38,6 +38,7 @@ lab: setup ## JupyterLab at the tutorial
 docs: setup ## the site, in _docs
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_proc_nbs
 	if command -v quarto >/dev/null; then quarto render _proc; else $(BIN)/smalldocs render _proc; fi
+	rm -rf _docs && mv _proc/_docs _docs
 
 readme: setup ## README.md from nbs/index.ipynb
 	$(BIN)/python tests/make_readme.py
