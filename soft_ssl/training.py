@@ -514,7 +514,7 @@ def stop_signal():
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/01f_training.ipynb #7338f247
+# %% ../nbs/01f_training.ipynb #3d487792
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("SOFT_SSL_CHECKPOINT_SECONDS", "10"))
 
@@ -570,7 +570,9 @@ def fit(
     if tracker != "none":
         accelerator.init_trackers("soft_ssl")
     method.to(device).train()
-    opt = OPTIMIZERS[optimizer]([p for p in method.parameters() if p.requires_grad], lr=lr, weight_decay=wd)
+    opt = OPTIMIZERS[optimizer](
+        [p for p in method.parameters() if p.requires_grad], lr=lr, weight_decay=wd, fused=True
+    )
     start, best, rows = 0, -math.inf, []
     if reload and run is not None and run.checkpoint_file.exists():
         state = run.load_checkpoint(device)
