@@ -466,7 +466,7 @@ def profile(
         .reset_index(drop=True)
     )
 
-# %% ../nbs/10_benchmark.ipynb #24e12a36
+# %% ../nbs/10_benchmark.ipynb #5dcf17a8
 def machine() -> dict[str, str]:
     "What the numbers were measured on."
     cpu = platform.processor() or platform.machine()
@@ -488,6 +488,7 @@ def plot_races(compared: pd.DataFrame, title: str) -> Figure:
     for bars in ax.containers:
         ax.bar_label(bars, fmt="%.1f×", padding=2, fontsize="small")
     ax.set(xlabel="times the plain formulation", ylabel="", title=title)
+    sns.move_legend(ax, "upper left", bbox_to_anchor=(1.06, 1), frameon=False)
     fig.tight_layout()
     return fig
 
