@@ -117,14 +117,16 @@ class Softmax(nn.Module):
     ) -> Code:  # `embedding` `(B, L·V)`: L distributions over V symbols, one after the other
         "Puts each group on its simplex."
         logits = as_groups(x, self.n_groups, self.n_symbols)
-        soft = (self.scores(logits) / self.tau).softmax(-1)
+        scores = self.scores(logits)
+        probabilities = soft = (scores / self.tau).softmax(-1)
         if self.hard:
             soft = straight_through(F.one_hot(soft.argmax(-1), self.n_symbols).to(soft.dtype), soft)
         with torch.no_grad():
-            metrics = {
-                "entropy": entropy((logits / self.tau).softmax(-1)).mean(),
-                "entropy_tau1": entropy(logits.softmax(-1)).mean(),
-            }
+            if scores is not logits:  # what is measured is free of noise
+                probabilities = (logits / self.tau).softmax(-1)
+            undecided = entropy(probabilities).mean()
+            alone = undecided if self.tau == 1 else entropy(logits.softmax(-1)).mean()
+            metrics = {"entropy": undecided, "entropy_tau1": alone}
         return Code(logits, soft.flatten(1), logits.argmax(-1), logits.new_zeros(()), metrics)
 
     def extra_repr(self) -> str:
