@@ -15,7 +15,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert
 
-WEB_IMPORT = re.compile(r"@import (?:url\()?[\"']?https?://[^;]*;")
+WEB_IMPORT = re.compile(r"""@import\s*(url\(["']?https?://[^)]*\)|["']https?://[^"']*["'])[^;]*;""")
 FULL_STOP = re.compile(r"(?<=[.:?!])\s")
 
 

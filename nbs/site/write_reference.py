@@ -18,7 +18,7 @@ def table(module: ast.Module, notebook: str) -> str:
     (exported,) = (
         ast.literal_eval(node.value)
         for node in module.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "__all__"
     )
     said = {
         node.name: (ast.get_docstring(node) or "").partition("\n")[0].replace("|", r"\|")
