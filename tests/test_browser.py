@@ -223,7 +223,7 @@ def test_search_finds_a_function_without_a_network(site, browser):
     assert wrong == []
 
 
-CONTRASTS = """() => {
+CONTRASTS = """readable => {
     const numbers = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
     const over = (top, below) => { const a = top[3] ?? 1; return [0, 1, 2].map(i => a * top[i] + (1 - a) * below[i]); };
     const background = element => {
@@ -243,20 +243,20 @@ CONTRASTS = """() => {
         const [a, b] = [light(text), light(below)].sort();
         const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         seen += 1;
-        if (contrast < %s) low[`${element.tagName} ${element.className} "${walker.currentNode.textContent.trim().slice(0, 20)}"`] = contrast.toFixed(2);
+        if (contrast < readable) low[`${element.tagName} ${element.className} "${walker.currentNode.textContent.trim().slice(0, 20)}"`] = contrast.toFixed(2);
     }
     return {low, seen, background: light(background(document.body))};
-}""" % READABLE
+}"""
 
 
 @pytest.mark.parametrize("name", ["index.html", "probes.html", "byol.html", "results.html"])
 def test_text_and_code_are_readable_in_light_and_dark(site, browser, name):
     page, wrong = watched(browser.new_context(viewport=WIDE, color_scheme="light"), site.address)
     page.goto(site.address + name, wait_until="networkidle")
-    light = page.evaluate(CONTRASTS)
+    light = page.evaluate(CONTRASTS, READABLE)
     page.locator(".quarto-color-scheme-toggle:visible").first.click()
     page.wait_for_timeout(600)  # colours fade
-    dark = page.evaluate(CONTRASTS)
+    dark = page.evaluate(CONTRASTS, READABLE)
     assert light["background"] > 0.8 and dark["background"] < 0.1
     assert light["seen"] > 50 and dark["seen"] > 50
     assert (light["low"], dark["low"]) == ({}, {})
