@@ -48,6 +48,7 @@ readme: setup ## README.md from nbs/index.ipynb
 
 notebooks: setup ## run every notebook in place, then clean it
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
+	$(BIN)/python tests/strip_widgets.py
 	$(BIN)/nbdev_clean
 
 clean: ## remove what was built here, but neither data nor runs
