@@ -205,7 +205,8 @@ def test_a_phone_is_wide_enough(visits, site, browser):
     page, wrong = watched(browser.new_context(viewport=PHONE), site.address)
     page.goto(site.address + "probes.html", wait_until="networkidle")
     link = page.locator("#quarto-sidebar a", has_text="Results").first
-    assert not link.is_visible()
+    on_screen = "link => { const box = link.getBoundingClientRect(); return box.width > 0 && box.right > 0; }"
+    assert not link.evaluate(on_screen)
     page.locator(".quarto-btn-toggle:visible, .quarto-btn-toggle-sidebar:visible").first.click()
     link.click()
     page.wait_for_url("**/results.html")
