@@ -2,7 +2,8 @@
 
 - smalldocs writes formulas as TeX for a script from a CDN: they become MathML here, and nothing is loaded from other hosts.
 - nbdev names a page after its module (`byol.html`), and links to it on the published site; smalldocs names it after
-  its notebook (`02_byol.html`). Pages get nbdev's names, and links to them stay on the site.
+  its notebook (`02_byol.html`). Pages get nbdev's names, and links to them stay on the site. nbdev also links to methods
+  that have no heading of their own: those lead to their class.
 - A picture without a description gets the paragraph before it.
 """
 
@@ -64,8 +65,10 @@ def finish_page(text: str, page: str, names: dict[str, str], published: str) -> 
             formula["alttext"] = tex[2:-2]
             span.clear()
             span.append(formula)
-    for anchor in soup.select("a[href]"):
-        anchor["href"] = rename(anchor["href"], page, names, published)
+    for link in soup.select("a[href]"):
+        to_method = link["href"].startswith(published) and "." in link["href"].partition("#")[2]
+        target = link["href"].rpartition(".")[0] if to_method else link["href"]
+        link["href"] = rename(target, page, names, published)
     pictures = soup.select("img")
     undescribed = [image for image in pictures if not image.get("alt")]
     for image in undescribed:
