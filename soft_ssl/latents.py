@@ -374,7 +374,7 @@ def traversal_view(latents: Latents, way: Traversal) -> Shown:
     side, row = min(96, width * every), 16
     top = side + 20
     picture, draw = canvas(top + row * len(shown) + 4)
-    for t in range(0, steps, every):
+    for t in range(0, steps - side // width + 1, every):
         picture.paste(thumb(way.codes.images[t], side - 2), (LEFT + t * width, 0))
         write(draw, LEFT + t * width + side / 2, side + 3, f"{way.codes.values[t, latents.factors.names.index(way.factor)]}", "mt")
     write(draw, LEFT - 6, side + 3, way.factor[:10], "rt")
@@ -518,7 +518,7 @@ DECODER_BATCH, DECODER_LR = 64, 2e-3
 def fit_decoder(
     latents: Latents,
     n_images: int = 10_000,  # images to learn from, drawn from all parts, none of them in the sample
-    max_steps: int = 800,
+    max_steps: int = 600,
     seed: int = 0,
 ) -> Decoder:
     "Trains a decoder on frozen codes: binary cross-entropy of every pixel, AdamW, cosine schedule."
@@ -676,7 +676,7 @@ def edits_view(latents: Latents, edits: list[tuple[int, int, int, np.ndarray, np
         for row, shown in enumerate((latents.sample.images[image], before, after, closest)):
             picture.paste(thumb(shown, side - 2), (LEFT + column * side, row * side))
         write(draw, LEFT + column * side + side / 2, 4 * side + 3, f"group {group}", "mt")
-        write(draw, LEFT + column * side + side / 2, 4 * side + 17, f"{latents.sample.symbols[image, group]} → {symbol}", "mt", MARK)
+        write(draw, LEFT + column * side + side / 2, 4 * side + 17, f"{latents.sample.symbols[image, group]} to {symbol}", "mt", MARK)
     return Shown(picture, f"{len(edits)} images, and for each the single edit that changes its drawing most.")
 
 # %% ../nbs/07_latents.ipynb #6bcdf4cd
@@ -695,7 +695,7 @@ def history(
     run_path: str | Path,  # of a run that was trained with `snapshot_every`
     data_path: str = "",  # folder of the data files; empty takes the run's
     n_images: int = 400,  # images that are followed
-    n_probe: int = 800,  # images that fit the probes, and half as many of each part to score them
+    n_probe: int = 500,  # images that fit the probes, and half as many of each part to score them
 ) -> History:
     "Reads every snapshot of a run. Raises `FileNotFoundError` if it kept none."
     run = RunFolder(run_path)
