@@ -428,20 +428,20 @@ def group_view(latents: Latents, group: int) -> Shown:
     picture, draw = canvas(top + side * len(users))
     write(draw, LEFT, top - 14, "images that use it most")
     write(draw, x0 - 8, top - 14, "share", "rt")
-    x, columns = x0, []
+    x, columns, largest = x0, [], []
     for i, (name, width) in enumerate(target_names(latents.factors)):
         write(draw, x, top - 14 - 13 * (i % 2), name)
+        largest += [np.abs(latents.weights[..., len(columns) : len(columns) + width]).max().clip(1e-9)] * width
         columns += [x + cell * k for k in range(width)]
         x += cell * width + 8
-    largest = max(np.abs(latents.weights).max(), 1e-9)
     for y, (label, images, share) in enumerate(users):
         write(draw, LEFT - 6, top + y * side + side / 2, label, "rm")
         for i, image in enumerate(images):
             picture.paste(thumb(latents.sample.images[image], side - 2), (LEFT + i * side, top + y * side))
         write(draw, x0 - 8, top + y * side + side / 2, f"{100 * share:.0f} %", "rm")
         row = weights[int(label.split()[1])] if latents.n_symbols else weights[0] * np.sign(y - len(users) / 2 + 0.5)
-        for column, weight in zip(columns, row):
-            picture.paste(cells(np.array([[weight / largest / 2 + 0.5]]), cell, side - 2, "RdBu_r"), (column, top + y * side))
+        for column, weight, most in zip(columns, row, largest):
+            picture.paste(cells(np.array([[weight / most / 2 + 0.5]]), cell, side - 2, "RdBu_r"), (column, top + y * side))
     told, own = latents.information[group], [information(v[:, None].astype(int), v[:, None])[0, 0] for v in latents.sample.values.T]
     facts = [f"{name} {bits:.2f} of {most:.2f}" for name, bits, most in zip(latents.factors.names, told, own)]
     kind = "group" if latents.n_symbols else "this code has no symbols, so this number is cut at its quantiles; number"
