@@ -220,6 +220,9 @@ class Shown(NamedTuple):
     def _repr_html_(self) -> str:
         return f'<img alt="{html.escape(plain(self.words))}" src="{data_url(to_png(self.picture))}"><p>{self.words}</p>'
 
+    def __repr__(self) -> str:
+        return plain(self.words)
+
 
 def data_url(png: bytes) -> str:
     "A picture inlined."
