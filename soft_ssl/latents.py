@@ -220,6 +220,9 @@ class Shown(NamedTuple):
     def _repr_html_(self) -> str:
         return f'<img alt="{html.escape(plain(self.words))}" src="{data_url(to_png(self.picture))}"><p>{self.words}</p>'
 
+    def __repr__(self) -> str:
+        return plain(self.words)
+
 
 def data_url(png: bytes) -> str:
     "A picture inlined."
@@ -374,7 +377,7 @@ def traversal_view(latents: Latents, way: Traversal) -> Shown:
     side, row = min(96, width * every), 16
     top = side + 20
     picture, draw = canvas(top + row * len(shown) + 4)
-    for t in range(0, steps, every):
+    for t in range(0, steps - side // width + 1, every):
         picture.paste(thumb(way.codes.images[t], side - 2), (LEFT + t * width, 0))
         write(draw, LEFT + t * width + side / 2, side + 3, f"{way.codes.values[t, latents.factors.names.index(way.factor)]}", "mt")
     write(draw, LEFT - 6, side + 3, way.factor[:10], "rt")
@@ -428,20 +431,20 @@ def group_view(latents: Latents, group: int) -> Shown:
     picture, draw = canvas(top + side * len(users))
     write(draw, LEFT, top - 14, "images that use it most")
     write(draw, x0 - 8, top - 14, "share", "rt")
-    x, columns = x0, []
+    x, columns, largest = x0, [], []
     for i, (name, width) in enumerate(target_names(latents.factors)):
         write(draw, x, top - 14 - 13 * (i % 2), name)
+        largest += [np.abs(latents.weights[..., len(columns) : len(columns) + width]).max().clip(1e-9)] * width
         columns += [x + cell * k for k in range(width)]
         x += cell * width + 8
-    largest = max(np.abs(latents.weights).max(), 1e-9)
     for y, (label, images, share) in enumerate(users):
         write(draw, LEFT - 6, top + y * side + side / 2, label, "rm")
         for i, image in enumerate(images):
             picture.paste(thumb(latents.sample.images[image], side - 2), (LEFT + i * side, top + y * side))
         write(draw, x0 - 8, top + y * side + side / 2, f"{100 * share:.0f} %", "rm")
         row = weights[int(label.split()[1])] if latents.n_symbols else weights[0] * np.sign(y - len(users) / 2 + 0.5)
-        for column, weight in zip(columns, row):
-            picture.paste(cells(np.array([[weight / largest / 2 + 0.5]]), cell, side - 2, "RdBu_r"), (column, top + y * side))
+        for column, weight, most in zip(columns, row, largest):
+            picture.paste(cells(np.array([[weight / most / 2 + 0.5]]), cell, side - 2, "RdBu_r"), (column, top + y * side))
     told, own = latents.information[group], [information(v[:, None].astype(int), v[:, None])[0, 0] for v in latents.sample.values.T]
     facts = [f"{name} {bits:.2f} of {most:.2f}" for name, bits, most in zip(latents.factors.names, told, own)]
     kind = "group" if latents.n_symbols else "this code has no symbols, so this number is cut at its quantiles; number"
@@ -518,7 +521,7 @@ DECODER_BATCH, DECODER_LR = 64, 2e-3
 def fit_decoder(
     latents: Latents,
     n_images: int = 10_000,  # images to learn from, drawn from all parts, none of them in the sample
-    max_steps: int = 800,
+    max_steps: int = 600,
     seed: int = 0,
 ) -> Decoder:
     "Trains a decoder on frozen codes: binary cross-entropy of every pixel, AdamW, cosine schedule."
@@ -676,7 +679,7 @@ def edits_view(latents: Latents, edits: list[tuple[int, int, int, np.ndarray, np
         for row, shown in enumerate((latents.sample.images[image], before, after, closest)):
             picture.paste(thumb(shown, side - 2), (LEFT + column * side, row * side))
         write(draw, LEFT + column * side + side / 2, 4 * side + 3, f"group {group}", "mt")
-        write(draw, LEFT + column * side + side / 2, 4 * side + 17, f"{latents.sample.symbols[image, group]} → {symbol}", "mt", MARK)
+        write(draw, LEFT + column * side + side / 2, 4 * side + 17, f"{latents.sample.symbols[image, group]} to {symbol}", "mt", MARK)
     return Shown(picture, f"{len(edits)} images, and for each the single edit that changes its drawing most.")
 
 # %% ../nbs/07_latents.ipynb #6bcdf4cd
@@ -695,7 +698,7 @@ def history(
     run_path: str | Path,  # of a run that was trained with `snapshot_every`
     data_path: str = "",  # folder of the data files; empty takes the run's
     n_images: int = 400,  # images that are followed
-    n_probe: int = 800,  # images that fit the probes, and half as many of each part to score them
+    n_probe: int = 500,  # images that fit the probes, and half as many of each part to score them
 ) -> History:
     "Reads every snapshot of a run. Raises `FileNotFoundError` if it kept none."
     run = RunFolder(run_path)

@@ -10,7 +10,8 @@ TOP = Path(__file__).resolve().parent.parent
 
 def strip(path: Path) -> bool:
     "Whether a notebook had widgets in its outputs; they are gone now, and the sentence that stands for each stays."
-    notebook, found = nbformat.read(path, as_version=4), False
+    notebook = nbformat.read(path, as_version=4)
+    found = notebook.metadata.pop("widgets", None) is not None  # their state, a picture for each
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             found |= output.get("data", {}).pop(WIDGET, None) is not None
