@@ -985,10 +985,14 @@ def compare(
     "A widget for each run, side by side; controls of the same name and range move together."
     import ipywidgets
 
+    class SideBySide(ipywidgets.HBox):
+        def __repr__(self) -> str:
+            return " | ".join(repr(box) for box in self.children)
+
     boxes = [widget(run, **options) for run in runs]
     first = getattr(boxes[0], "controls", {})
     for box in boxes[1:]:
         for name, control in getattr(box, "controls", {}).items():
             if name in first and getattr(control, "max", None) == getattr(first[name], "max", None):
                 ipywidgets.link((first[name], "value"), (control, "value"))
-    return ipywidgets.HBox(boxes, layout={"flex_flow": "row wrap"})
+    return SideBySide(boxes, layout={"flex_flow": "row wrap"})
