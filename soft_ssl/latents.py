@@ -624,18 +624,18 @@ def editor_view(
     decoder: Decoder | None = None,  # draws the code, if there is one
 ) -> Shown:
     "The symbol editor. Raises `ValueError` if the code has no symbols."
-    sample, side = latents.sample, 96
+    sample, side, small = latents.sample, 130, 66  # two pixels of margin: images of 64 pixels are enlarged evenly
     if sample.symbols is None:
         raise ValueError("this code has no symbols to edit: it is a vector of plain numbers")
     code = edited(sample.probabilities[image], edits)
     marked = np.array([group in edits and edits[group] != sample.symbols[image, group] for group in range(latents.n_groups)])
-    near, distances = nearest(latents, code.ravel(), 6)
+    near, distances = nearest(latents, code.ravel())
     tops = {"image": [sample.images[image]]}
     if decoder is not None:
         before, after = decoder.draw(np.stack([sample.probabilities[image].ravel(), code.ravel()]))
         difference = np.abs(after.astype(int) - before).astype(np.uint8)
         tops |= {"drawn before": [before], "drawn after": [after], "difference": [difference]}
-    picture, draw = canvas(2 * side + 48 + (strip := simplex_map(code, marked)).height)
+    picture, draw = canvas(side + small + 48 + (strip := simplex_map(code, marked)).height)
     for i, (label, (shown,)) in enumerate(tops.items()):
         picture.paste(thumb(shown, side - 2), (LEFT + i * side, 14))
         write(draw, LEFT + i * side, 1, label)
@@ -643,8 +643,8 @@ def editor_view(
     y = side + 18 + strip.height
     write(draw, LEFT, y, "nearest images of the sample, and how far they are")
     for i, (other, distance) in enumerate(zip(near, distances)):
-        picture.paste(thumb(sample.images[other], side - 16), (LEFT + i * (side - 12), y + 14))
-        write(draw, LEFT + i * (side - 12), y + side, f"{distance:.2f}", fill=FAINT)
+        picture.paste(thumb(sample.images[other], small - 2), (LEFT + i * small, y + 14))
+        write(draw, LEFT + i * small, y + small + 14, f"{distance:.2f}", fill=FAINT)
     moves = [f"group {g}: {sample.symbols[image, g]} → {edits[g]}" for g in np.flatnonzero(marked)]
     return Shown(picture, ("Edited: " + ", ".join(moves) if moves else "Nothing is edited: the nearest image is the image itself") + ".")
 
