@@ -377,7 +377,7 @@ def traversal_view(latents: Latents, way: Traversal) -> Shown:
     side, row = min(96, width * every), 16
     top = side + 20
     picture, draw = canvas(top + row * len(shown) + 4)
-    for t in range(0, steps - side // width + 1, every):
+    for t in range(0, steps + 1 + -side // width, every):  # as many as fit
         picture.paste(thumb(way.codes.images[t], side - 2), (LEFT + t * width, 0))
         write(draw, LEFT + t * width + side / 2, side + 3, f"{way.codes.values[t, latents.factors.names.index(way.factor)]}", "mt")
     write(draw, LEFT - 6, side + 3, way.factor[:10], "rt")
