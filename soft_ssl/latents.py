@@ -377,7 +377,7 @@ def traversal_view(latents: Latents, way: Traversal) -> Shown:
     side, row = min(96, width * every), 16
     top = side + 20
     picture, draw = canvas(top + row * len(shown) + 4)
-    for t in range(0, steps - side // width + 1, every):
+    for t in range(0, steps + 1 + -side // width, every):  # as many as fit
         picture.paste(thumb(way.codes.images[t], side - 2), (LEFT + t * width, 0))
         write(draw, LEFT + t * width + side / 2, side + 3, f"{way.codes.values[t, latents.factors.names.index(way.factor)]}", "mt")
     write(draw, LEFT - 6, side + 3, way.factor[:10], "rt")
@@ -624,18 +624,18 @@ def editor_view(
     decoder: Decoder | None = None,  # draws the code, if there is one
 ) -> Shown:
     "The symbol editor. Raises `ValueError` if the code has no symbols."
-    sample, side = latents.sample, 96
+    sample, side, small = latents.sample, 130, 66  # two pixels of margin: images of 64 pixels are enlarged evenly
     if sample.symbols is None:
         raise ValueError("this code has no symbols to edit: it is a vector of plain numbers")
     code = edited(sample.probabilities[image], edits)
     marked = np.array([group in edits and edits[group] != sample.symbols[image, group] for group in range(latents.n_groups)])
-    near, distances = nearest(latents, code.ravel(), 6)
+    near, distances = nearest(latents, code.ravel())
     tops = {"image": [sample.images[image]]}
     if decoder is not None:
         before, after = decoder.draw(np.stack([sample.probabilities[image].ravel(), code.ravel()]))
         difference = np.abs(after.astype(int) - before).astype(np.uint8)
         tops |= {"drawn before": [before], "drawn after": [after], "difference": [difference]}
-    picture, draw = canvas(2 * side + 48 + (strip := simplex_map(code, marked)).height)
+    picture, draw = canvas(side + small + 48 + (strip := simplex_map(code, marked)).height)
     for i, (label, (shown,)) in enumerate(tops.items()):
         picture.paste(thumb(shown, side - 2), (LEFT + i * side, 14))
         write(draw, LEFT + i * side, 1, label)
@@ -643,8 +643,8 @@ def editor_view(
     y = side + 18 + strip.height
     write(draw, LEFT, y, "nearest images of the sample, and how far they are")
     for i, (other, distance) in enumerate(zip(near, distances)):
-        picture.paste(thumb(sample.images[other], side - 16), (LEFT + i * (side - 12), y + 14))
-        write(draw, LEFT + i * (side - 12), y + side, f"{distance:.2f}", fill=FAINT)
+        picture.paste(thumb(sample.images[other], small - 2), (LEFT + i * small, y + 14))
+        write(draw, LEFT + i * small, y + small + 14, f"{distance:.2f}", fill=FAINT)
     moves = [f"group {g}: {sample.symbols[image, g]} → {edits[g]}" for g in np.flatnonzero(marked)]
     return Shown(picture, ("Edited: " + ", ".join(moves) if moves else "Nothing is edited: the nearest image is the image itself") + ".")
 
@@ -985,10 +985,14 @@ def compare(
     "A widget for each run, side by side; controls of the same name and range move together."
     import ipywidgets
 
+    class SideBySide(ipywidgets.HBox):
+        def __repr__(self) -> str:
+            return " | ".join(repr(box) for box in self.children)
+
     boxes = [widget(run, **options) for run in runs]
     first = getattr(boxes[0], "controls", {})
     for box in boxes[1:]:
         for name, control in getattr(box, "controls", {}).items():
             if name in first and getattr(control, "max", None) == getattr(first[name], "max", None):
                 ipywidgets.link((first[name], "value"), (control, "value"))
-    return ipywidgets.HBox(boxes, layout={"flex_flow": "row wrap"})
+    return SideBySide(boxes, layout={"flex_flow": "row wrap"})
