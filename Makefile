@@ -22,9 +22,9 @@ train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, prob
 MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
 	--max_steps 500 --precision auto --compile auto --ridge 0.1
 
-test: setup ## all tests: the notebooks, then tests/
+test: setup ## all tests: the notebooks, then tests/ (those in a browser need /usr/bin/chromium)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -q tests
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -q -rs tests
 
 matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
 	$(BIN)/python tests/matrix.py
@@ -35,9 +35,9 @@ bench: setup ## speed and memory against the plain formulation (half an hour; `s
 lab: setup ## JupyterLab at the tutorial
 	$(BIN)/jupyter lab nbs/02_byol.ipynb
 
-docs: setup ## the site, in _docs
+docs: setup ## the site, in _docs, with Quarto where it is installed and smalldocs where it is not
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_proc_nbs
-	if command -v quarto >/dev/null; then quarto render _proc; else $(BIN)/smalldocs render _proc; fi
+	if command -v quarto >/dev/null; then PATH="$(abspath $(BIN)):$$PATH" quarto render _proc; else $(BIN)/smalldocs render _proc; fi
 	rm -rf _docs && mv _proc/_docs _docs
 
 readme: setup ## README.md from nbs/index.ipynb
@@ -45,6 +45,7 @@ readme: setup ## README.md from nbs/index.ipynb
 
 notebooks: setup ## run every notebook in place, then clean it
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
+	$(BIN)/python tests/strip_widgets.py
 	$(BIN)/nbdev_clean
 
 clean: ## remove what was built here, but neither data nor runs

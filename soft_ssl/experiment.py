@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['METHODS', 'NOT_IN_RUN_ID', 'CHECKPOINTS', 'EVALUATIONS', 'Option', 'options_of', 'method_class', 'method_options',
            'run_name', 'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data',
-           'probe_scores', 'selection_score', 'part_to_select_on', 'train', 'load_run', 'evaluate', 'evaluation_file']
+           'probe_scores', 'selection_score', 'part_to_select_on', 'is_finished', 'train', 'load_run', 'evaluate',
+           'evaluation_file']
 
 # %% ../nbs/06a_experiment.ipynb #7c11f7c4
 import hashlib
@@ -78,7 +79,7 @@ def method_options(method: str) -> dict[str, Option]:
     }
 
 # %% ../nbs/06a_experiment.ipynb #056669ae
-NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "show_progress", "tracker", "data_path",
+NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "snapshot_every", "show_progress", "tracker", "data_path",
                  "ridge", "norm_feats", "n_sub_train", "n_sub_test", "test_batch_size")  # fmt: skip
 
 
@@ -196,6 +197,12 @@ def part_to_select_on(data: SplitData, select_on: str) -> str:
     raise ValueError("no images are left to choose a checkpoint on: lower n_train or dataset_K")
 
 
+def is_finished(run: RunFolder, max_steps: int) -> bool:
+    "Whether a run has done its steps and has its scores and figures, so that there is nothing to go on with."
+    finished = run.checkpoint_file.exists() and run.probes_file.exists() and (run.path / "figures" / "probes.png").exists()
+    return finished and run.load_checkpoint()["step"] >= max_steps
+
+
 def train(
     method: str,  # name of the method
     exp_name: str = "default",  # folder that groups runs
@@ -232,6 +239,8 @@ def train(
         )
         if before != now:
             raise ValueError(f"{run.path} was trained with other options: give another --run_id")
+    if is_finished(run, config["max_steps"]):
+        return run
     built = build_method(method, config, data)
     about = {"source": data.dataset.source, "sha256": data.dataset.sha256, "images": len(data.dataset)}
     run.write_config(

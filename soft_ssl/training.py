@@ -287,6 +287,7 @@ class RunFolder:
         self.config_file, self.metrics_file = self.path / "config.json", self.path / "metrics.csv"
         self.evaluations_file, self.probes_file = self.path / "evaluations.csv", self.path / "probes.csv"
         self.checkpoint_file, self.best_file = self.path / "last.ckpt", self.path / "best.safetensors"
+        self.snapshots_folder = self.path / "snapshots"
 
     def write_config(self, config: dict[str, Any]) -> None:
         "Keeps what led to the run."
@@ -313,11 +314,14 @@ class RunFolder:
             table.to_csv(unfinished, index=False)
 
     def forget_after(self, step: int) -> None:
-        "Drops rows that were written after a checkpoint."
+        "Drops rows and snapshots that were written after a checkpoint."
         for file in (self.metrics_file, self.evaluations_file):
             if file.exists():
                 table = pd.read_csv(file)
                 self.write_table(file, table[table["step"] <= step])
+        for taken, file in self.snapshots().items():
+            if taken > step:
+                file.unlink()
 
     def save_checkpoint(self, method: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         "Keeps all that a run needs to go on after `step` steps."
@@ -346,17 +350,34 @@ class RunFolder:
             )
         return state
 
+    def save_weights(self, network: nn.Module, file: Path) -> None:
+        "Keeps a network's weights."
+        with complete_file(file) as unfinished:
+            save_file({name: value.contiguous() for name, value in network.state_dict().items()}, unfinished)
+
+    def load_weights(self, file: Path) -> dict[str, Tensor]:
+        "Raises `ValueError` if the file is damaged."
+        try:
+            return load_file(file)
+        except Exception as error:  # safetensors raises its own kinds
+            raise ValueError(f"{file} is damaged or missing ({error}): train again") from error
+
     def save_best(self, method: nn.Module) -> None:
         "Keeps the weights that scored best."
-        with complete_file(self.best_file) as unfinished:
-            save_file({name: value.contiguous() for name, value in method.state_dict().items()}, unfinished)
+        self.save_weights(method, self.best_file)
 
     def load_best(self) -> dict[str, Tensor]:
         "Raises `ValueError` if the file is damaged."
-        try:
-            return load_file(self.best_file)
-        except Exception as error:  # safetensors raises its own kinds
-            raise ValueError(f"{self.best_file} is damaged or missing ({error}): train again") from error
+        return self.load_weights(self.best_file)
+
+    def save_snapshot(self, student: nn.Module, step: int) -> None:
+        "Keeps what the student is after `step` steps, for looking at later."
+        self.save_weights(student, self.snapshots_folder / f"{step}.safetensors")
+
+    def snapshots(self) -> dict[int, Path]:  # by step, first to last
+        "The files of the student's weights that were kept on the way."
+        files = {int(file.stem): file for file in self.snapshots_folder.glob("[0-9]*.safetensors")}
+        return dict(sorted(files.items()))
 
 # %% ../nbs/01f_training.ipynb #9ec6d1c5
 def in_notebook() -> bool:
@@ -541,6 +562,7 @@ def fit(
     log_every: int = 10,  # steps between rows of metrics
     eval_every: int = 0,  # steps between evaluations; 0 evaluates at the start and the end
     final_eval_only: bool = False,  # evaluate at the end alone
+    snapshot_every: int = 0,  # steps between weights that are kept for looking at later; 0 keeps none
     show_progress: bool = True,  # a bar with the time left, and in a notebook a plot that grows
     tracker: str = "none",  # none, tensorboard, wandb or trackio: where Accelerate sends the metrics as well
 ) -> pd.DataFrame:  # the metrics, a row for each logged step
@@ -553,7 +575,7 @@ def fit(
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}")
     for name, value, least in (("max_steps", max_steps, 0), ("train_batch_size", train_batch_size, 2), ("log_every", log_every, 1),
-                               ("seed", seed, 0), ("warmup_steps", warmup_steps, 0), ("eval_every", eval_every, 0)):  # fmt: skip
+                               ("seed", seed, 0), ("warmup_steps", warmup_steps, 0), ("eval_every", eval_every, 0), ("snapshot_every", snapshot_every, 0)):  # fmt: skip
         if value < least:
             raise ValueError(f"{name} must be at least {least}, but is {value}")
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
@@ -611,6 +633,10 @@ def fit(
         if run is not None and main:
             run.save_checkpoint(method, opt.optimizer, step)
 
+    def snapshot(step: int) -> None:
+        if snapshot_every and run is not None and main:
+            run.save_snapshot(method.student, step)
+
     def evaluation(step: int, best: float) -> float:
         if evaluate is None or not main:
             return best
@@ -624,6 +650,7 @@ def fit(
     if start == 0:
         with accelerator.autocast():
             method.prepare(lambda number: two_views(batch_of(number), "prepare", number))
+        snapshot(0)
         if not final_eval_only:
             best = evaluation(0, best)
     done, saved_at, logged_at, logged_step = start, time.monotonic(), time.monotonic(), start
@@ -679,6 +706,8 @@ def fit(
                 if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS and not last:
                     save(done)
                     saved_at = time.monotonic()
+            if snapshot_every and (done % snapshot_every == 0 or done == max_steps):
+                snapshot(done)
             if eval_every and done % eval_every == 0 and not last:
                 best = evaluation(done, best)
                 save(done)

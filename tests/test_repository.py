@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from strip_widgets import WIDGET
 
 TOP = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(TOP.glob("nbs/**/*.ipynb"))
@@ -54,6 +55,7 @@ def test_notebook_is_small_executed_and_without_errors(path):
     assert path.stat().st_size < 1_000_000
     assert outputs
     assert [output for output in outputs if output.output_type == "error"] == []
+    assert [output for output in outputs if WIDGET in output.get("data", {})] == [], "run tests/strip_widgets.py"
 
 
 def test_style():

@@ -1,0 +1,461 @@
+"The site and the notebooks in a browser: Debian's Chromium, driven by Playwright, on this machine alone."
+
+import functools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urldefrag
+
+import nbformat
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+IN_LAB = [path for path in (TOP / "nbs/02_byol.ipynb", TOP / "nbs/07_latents.ipynb") if path.exists()]
+IN_LAB += sorted(TOP.glob("nbs/tutorials/*.ipynb"))
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+READABLE = 4.5  # contrast of text and background, WCAG 2.2, level AA
+
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM.exists(),
+    reason="no /usr/bin/chromium: the site and JupyterLab were not tried in a browser (apt-get install chromium)",
+)
+
+
+@pytest.fixture
+def say(capsys):
+    "Prints although pytest keeps the output of tests that pass."
+
+    def say(text):
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+
+    return say
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright  # missing is an error: it comes with the requirements
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield started
+        started.close()
+
+
+def copy_of_checkout(folder):
+    "What `make docs` and the notebooks read, in a repository of its own."
+    for name in ("nbs", "soft_ssl"):
+        ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "nbdev.yml")
+        shutil.copytree(TOP / name, folder / name, ignore=ignored)
+    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md", "Makefile", ".gitignore"):
+        shutil.copy(TOP / name, folder)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "copy"]):
+        subprocess.run([*git, *command], cwd=folder, check=True)
+    return folder
+
+
+class Site(NamedTuple):
+    folder: Path
+    address: str
+    seconds: float  # that `make docs` took
+    changed: str  # what it changed in the repository
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    copy = copy_of_checkout(tmp_path_factory.mktemp("site"))
+    start = time.perf_counter()
+    command = ["make", "docs", "--assume-old=setup", f"BIN={Path(sys.executable).parent}"]
+    made = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    seconds = time.perf_counter() - start
+    status = ["git", "status", "--porcelain"]
+    changed = subprocess.run(status, cwd=copy, capture_output=True, text=True, check=True).stdout
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=copy / "_docs"))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Site(copy / "_docs", f"http://127.0.0.1:{server.server_port}/", seconds, changed)
+    server.shutdown()
+
+
+def watched(context, address):
+    "A page, and a list that grows by everything that goes wrong on it."
+    page, wrong = context.new_page(), []
+
+    def asked(request):
+        if not request.url.startswith((address, address.replace("http", "ws"), "data:", "blob:")):
+            wrong.append(f"asks another host: {request.url}")
+
+    page.on("request", asked)
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    page.on("response", lambda response: response.status >= 400 and wrong.append(f"{response.status}: {response.url}"))
+    page.on("console", lambda message: message.type == "error" and wrong.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    return page, wrong
+
+
+FACTS = """() => ({
+    links: [...document.querySelectorAll('a[href]')].map(link => link.href),
+    ids: [...document.querySelectorAll('[id]')].map(element => element.id),
+    broken: [...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src.slice(0, 90)),
+    images: document.images.length,
+    mute: [...document.images].filter(image => !(image.alt || '').trim()).map(image => image.src.slice(0, 90)),
+    formulas: [...document.querySelectorAll('math')].filter(formula => formula.getBoundingClientRect().width > 0).length,
+    tex: (() => { const page = document.querySelector('main').cloneNode(true);
+                  page.querySelectorAll('pre, code, script, style, math').forEach(element => element.remove());
+                  return page.textContent.match(/\\$\\$|\\\\\\(|\\\\\\[|\\\\frac|\\\\sum/g) || []; })(),
+    sliders: document.querySelectorAll('main input[type=range]').length,
+})"""
+
+
+CUT_OFF = """() => {
+    const scrolls = element => /auto|scroll/.test(getComputedStyle(element).overflowX);
+    const inside = element => { for (let e = element.parentElement; e; e = e.parentElement) if (e != document.body && scrolls(e)) return true; };
+    const wide = [...document.querySelectorAll('main *, header *')].filter(e => {
+        const box = e.getBoundingClientRect();
+        return box.width && box.right > innerWidth + 1 && !inside(e);
+    }).map(e => `${e.tagName} ${e.className}`);
+    return document.documentElement.scrollWidth > innerWidth ? ['the page', ...wide] : wide;
+}"""
+
+
+@pytest.fixture(scope="module")
+def visits(browser, site):
+    "Facts of every page that can be reached from the home page, each seen wide and at a phone's width."
+    context, found, to_do = browser.new_context(viewport=WIDE), {}, [site.address + "index.html"]
+    while to_do:
+        address = to_do.pop()
+        page, wrong = watched(context, site.address)
+        page.goto(address, wait_until="networkidle")
+        facts = page.evaluate(FACTS)
+        page.set_viewport_size(PHONE)
+        facts["cut off"] = page.evaluate(CUT_OFF)
+        found[address] = facts | {"wrong": wrong}
+        page.close()
+        for link in facts["links"]:
+            link = urldefrag(link).url
+            is_page = link.startswith(site.address) and link.endswith((".html", "/"))
+            link += "index.html" if link.endswith("/") else ""
+            if is_page and link not in found and link not in to_do and (site.folder / link.removeprefix(site.address)).exists():
+                to_do.append(link)
+    context.close()
+    return found
+
+
+def test_docs_leave_the_repository_as_it_was(site, say):
+    size = sum(path.stat().st_size for path in site.folder.glob("**/*") if path.is_file()) / 1e6
+    say(f"make docs: {site.seconds:.0f} s, {size:.1f} MB")
+    assert site.changed == ""
+
+
+def test_every_page_is_reached_and_loads_without_an_error_or_another_host(site, visits, say):
+    pages = {site.address + path.relative_to(site.folder).as_posix() for path in site.folder.glob("**/*.html")}
+    assert set(visits) == pages
+    assert {page: facts["wrong"] for page, facts in visits.items() if facts["wrong"]} == {}
+    say(f"{len(pages)} pages load from 127.0.0.1 alone")
+
+
+def test_every_internal_link_and_picture_is_there(site, visits, say):
+    broken, checked = [], 0
+    for page, facts in visits.items():
+        for link in facts["links"]:
+            if link.startswith(site.address):
+                target, anchor = urldefrag(link)
+                target += "index.html" if target.endswith("/") else ""
+                checked += 1
+                if target in visits:
+                    fine = anchor in ("", "top") or unquote(anchor) in visits[target]["ids"]
+                else:
+                    fine = (site.folder / unquote(target.removeprefix(site.address))).is_file()
+                if not fine:
+                    broken.append(f"{page} -> {link}")
+        broken += [f"{page}: picture {source}" for source in facts["broken"]]
+    images = sum(facts["images"] for facts in visits.values())
+    say(f"{checked} internal links and {images} pictures checked")
+    assert broken == []
+    assert checked > 10 * len(visits)
+    assert images > 0
+
+
+def test_every_picture_has_words(visits):
+    assert {page: facts["mute"] for page, facts in visits.items() if facts["mute"]} == {}
+
+
+def test_mathematics_is_drawn_and_none_is_left_as_tex(visits, say):
+    assert {page: facts["tex"] for page, facts in visits.items() if facts["tex"]} == {}
+    formulas = sum(facts["formulas"] for facts in visits.values())
+    written = sum(
+        cell.source.count("$") // 2
+        for path in TOP.glob("nbs/*.ipynb")
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "markdown"
+    )
+    say(f"{formulas} formulas")
+    assert 0.8 * written < formulas
+
+
+def test_a_phone_is_wide_enough(visits, site, browser):
+    assert {page: facts["cut off"] for page, facts in visits.items() if facts["cut off"]} == {}
+    page, wrong = watched(browser.new_context(viewport=PHONE), site.address)
+    page.goto(site.address + "probes.html", wait_until="networkidle")
+    link = page.locator("#quarto-sidebar a", has_text="Results").first
+    on_screen = "link => { const box = link.getBoundingClientRect(); return box.width > 0 && box.right > 0; }"
+    assert not link.evaluate(on_screen)
+    page.locator(".quarto-btn-toggle:visible, .quarto-btn-toggle-sidebar:visible").first.click()
+    link.click()
+    page.wait_for_url("**/results.html")
+    assert wrong == []
+
+
+def test_search_finds_a_function_without_a_network(site, browser):
+    page, wrong = watched(browser.new_context(viewport=WIDE), site.address)
+    page.goto(site.address + "index.html", wait_until="networkidle")
+    page.locator("input[type=text]:visible, input[type=search]:visible, .aa-Input:visible").first.fill("linear_probe")
+    result = page.locator("a[href$='probes.html#linear_probe']:visible").first
+    result.click()
+    page.wait_for_url("**/probes.html#linear_probe")
+    assert page.locator("[id='linear_probe']").count() == 1
+    assert wrong == []
+
+
+CONTRASTS = """readable => {
+    const numbers = colour => (colour.match(/[\\d.]+/g) || []).map(Number);
+    const over = (top, below) => { const a = top[3] ?? 1; return [0, 1, 2].map(i => a * top[i] + (1 - a) * below[i]); };
+    const background = element => {
+        const layers = [];
+        for (let e = element; e; e = e.parentElement) layers.push(numbers(getComputedStyle(e).backgroundColor));
+        return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+    };
+    const light = colour => colour.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+                                  .reduce((sum, c, i) => sum + [0.2126, 0.7152, 0.0722][i] * c, 0);
+    const low = {};
+    let seen = 0;
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const element = walker.currentNode.parentElement, box = element.getBoundingClientRect();
+        if (!walker.currentNode.textContent.trim() || !box.width || !box.height || element.closest('script, style')) continue;
+        const below = background(element), text = over(numbers(getComputedStyle(element).color), below);
+        const [a, b] = [light(text), light(below)].sort();
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        seen += 1;
+        if (contrast < readable) low[`${element.tagName} ${element.className} "${walker.currentNode.textContent.trim().slice(0, 20)}"`] = contrast.toFixed(2);
+    }
+    return {low, seen, background: light(background(document.body))};
+}"""
+
+
+@pytest.mark.parametrize("name", ["index.html", "probes.html", "byol.html", "results.html"])
+def test_text_and_code_are_readable_in_light_and_dark(site, browser, name):
+    page, wrong = watched(browser.new_context(viewport=WIDE, color_scheme="light"), site.address)
+    page.goto(site.address + name, wait_until="networkidle")
+    light = page.evaluate(CONTRASTS, READABLE)
+    page.locator(".quarto-color-scheme-toggle:visible").first.click()
+    page.wait_for_timeout(600)  # colours fade
+    dark = page.evaluate(CONTRASTS, READABLE)
+    assert light["background"] > 0.8 and dark["background"] < 0.1
+    assert light["seen"] > 50 and dark["seen"] > 50
+    assert (light["low"], dark["low"]) == ({}, {})
+    assert wrong == []
+
+
+def has_player(path):
+    "Whether a notebook shows something that its own slider moves."
+    outputs = (output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", []))
+    return any("data-player" in output.get("data", {}).get("text/html", "") for output in outputs)
+
+
+def test_players_move_without_a_kernel(site, visits, browser, say):
+    context, moved = browser.new_context(viewport=WIDE, reduced_motion="reduce"), 0  # players do not start by themselves
+    for address in [page for page, facts in visits.items() if facts["sliders"]]:
+        page, wrong = watched(context, site.address)
+        page.goto(address, wait_until="networkidle")
+        for slider in page.locator("main input[type=range]").all():
+            around = slider.locator("xpath=ancestor::*[.//img or .//canvas or .//*[local-name()='svg']][1]")
+            picture = around.locator("img, canvas, svg").first
+            picture.scroll_into_view_if_needed()
+            seen = []
+            first, last = (int(slider.get_attribute(name)) for name in ("min", "max"))
+            for value in (first, (first + last + 1) // 2, first):
+                slider.fill(str(value))
+                page.wait_for_timeout(150)
+                seen.append(picture.screenshot())
+            assert seen[0] != seen[1], f"{address}: the picture does not follow its slider"
+            assert seen[0] == seen[2], f"{address}: the picture moves by itself"
+            moved += 1
+        assert wrong == []
+        page.close()
+    say(f"{moved} players moved")
+    assert moved >= sum(has_player(path) for path in TOP.glob("nbs/**/*.ipynb"))
+
+
+class Lab(NamedTuple):
+    address: str
+    token: str
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    "JupyterLab on a copy of the notebooks, with settings of its own and no news from elsewhere."
+    folder, home = copy_of_checkout(tmp_path_factory.mktemp("lab")), tmp_path_factory.mktemp("home")
+    settings = {
+        "notebook-extension/tracker": '{"windowingMode": "none"}',
+        "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    }
+    for name, text in settings.items():
+        path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    environment = os.environ | {
+        "PYTHONPATH": str(TOP), "JUPYTER_TOKEN": token, "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
+               "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
+    log = home / "log"
+    with log.open("w") as written:
+        server = subprocess.Popen(command, env=environment, cwd=folder, stdout=written, stderr=written)
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(240):
+            assert server.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(f"{address}api/status?token={token}", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.25)
+        else:
+            raise AssertionError(f"JupyterLab did not answer within a minute: {log.read_text()}")
+        yield Lab(address, token)
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+PROMPTS = "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(prompt => prompt.textContent.trim())"
+STARTED = f"() => {PROMPTS}.some(p => /\\d/.test(p))"
+FINISHED = f"() => {{ const all = {PROMPTS}; return all.some(p => /\\d/.test(p)) && !all.some(p => p.includes('*')); }}"
+ERRORS = "[...document.querySelectorAll('.jp-Notebook [data-mime-type=\"application/vnd.jupyter.error\"]')].map(error => error.textContent.slice(-600))"
+WATCH = """cell => {
+    const pixels = () => [...cell.querySelectorAll('.jupyter-widgets img, .jupyter-widgets canvas')].map(picture => {
+        if (picture.tagName == 'IMG' && !(picture.complete && picture.naturalWidth)) return 'loading';
+        const copy = document.createElement('canvas');
+        [copy.width, copy.height] = [picture.naturalWidth || picture.width, picture.naturalHeight || picture.height];
+        copy.getContext('2d').drawImage(picture, 0, 0);
+        return copy.toDataURL();
+    }).join();
+    const before = pixels();
+    window.change = {start: null, milliseconds: null};
+    const start = () => { window.change.start ??= performance.now(); };
+    cell.addEventListener('keydown', start, {capture: true, once: true});
+    cell.addEventListener('change', start, {capture: true, once: true});
+    const look = () => {
+        const now = pixels();
+        if (window.change.start && now != before && !now.includes('loading')) window.change.milliseconds = performance.now() - window.change.start;
+        else requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+}"""
+
+
+def move(page, cell):
+    "Milliseconds until a picture of the widget changes, for each of its sliders (and menus) that changes one."
+    took = []
+    for control in cell.locator(".jupyter-widgets .noUi-handle:visible, .jupyter-widgets select:visible").all():
+        cell.evaluate(WATCH)
+        if control.evaluate("control => control.tagName") == "SELECT":
+            if control.locator("option").count() < 2:
+                continue
+            control.select_option(index=int(control.evaluate("control => control.selectedIndex == 0")))
+        else:
+            at, end = (control.get_attribute(f"aria-value{name}") for name in ("now", "max"))
+            control.press("ArrowLeft" if at == end else "ArrowRight")
+        try:
+            page.wait_for_function("window.change.milliseconds", timeout=4000)
+            took.append(page.evaluate("window.change.milliseconds"))
+        except Exception as error:
+            if "Timeout" not in str(error):
+                raise
+    return took
+
+
+def ask(lab, path, method="GET"):
+    "What the server answers."
+    request = urllib.request.Request(f"{lab.address}api/{path}?token={lab.token}", method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or "null")
+
+
+def wait_for_kernel(lab):
+    "Returns when the kernel has answered JupyterLab: cells that are run before that may wait for ever."
+    for _ in range(240):
+        kernels = ask(lab, "kernels")
+        if kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"]:
+            time.sleep(2)  # what the kernel said is on its way through the page
+            return
+        time.sleep(0.25)
+    raise AssertionError(f"no kernel was idle within a minute: {kernels}")
+
+
+@pytest.fixture
+def kernel(lab):
+    "Ends the kernel of the notebook after the test."
+    yield
+    for session in ask(lab, "sessions"):
+        ask(lab, f"sessions/{session['id']}", "DELETE")
+
+
+def screenshots(cells, path):
+    "Keeps a picture of each widget in the folder that WIDGET_SCREENSHOTS names, if it is set."
+    if "WIDGET_SCREENSHOTS" in os.environ:
+        for number, cell in enumerate(cells):
+            cell.screenshot(path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png")
+
+
+@pytest.mark.parametrize("path", IN_LAB, ids=lambda path: path.stem)
+def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser, say, path):
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    page = context.new_page()
+    page.goto(f"{lab.address}lab/tree/{path.relative_to(TOP).as_posix()}?token={lab.token}")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    wait_for_kernel(lab)
+    start = time.perf_counter()
+    page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
+    page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
+    page.wait_for_function(STARTED, timeout=30_000)  # the first cell of every notebook is quick
+    page.wait_for_function(FINISHED, timeout=400_000)
+    seconds = time.perf_counter() - start
+    assert page.evaluate(ERRORS) == []
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    assert sum(any(letter.isdigit() for letter in prompt) for prompt in page.evaluate(PROMPTS)) == len(code)
+    say(f"{path.stem}: all {len(code)} cells in {seconds:.0f} s")
+    controls = page.locator(".jupyter-widgets .noUi-handle, .jupyter-widgets select")
+    cells = page.locator(".jp-Notebook .jp-CodeCell").filter(has=controls).all()
+    screenshots(cells, path)
+    for number, cell in enumerate(cells):
+        took = move(page, cell)
+        say(f"{path.stem}, widget {number}: " + ", ".join(f"{t:.0f} ms" for t in took))
+        assert took, f"widget {number}: no picture follows a slider"
+    context.close()
