@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix bench lab docs readme notebooks clean
+.PHONY: help setup train test matrix bench digits lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ matrix: setup ## every method, bottleneck and data set: ten steps and an evaluat
 
 bench: setup ## speed and memory against the plain formulation (half an hour; `soft-ssl benchmark --quick`: two minutes)
 	$(BIN)/soft-ssl benchmark
+
+digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
+	$(BIN)/python tests/digits_study.py
 
 lab: setup ## JupyterLab at the tutorial
 	$(BIN)/jupyter lab nbs/02_byol.ipynb
