@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix bench digits lab docs readme notebooks clean
+.PHONY: help setup train test matrix large bench digits lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,large_scale]"
 	touch $@
 
 setup: $(VENV)/.installed ## make .venv and install everything
@@ -28,6 +28,9 @@ test: setup ## all tests: the notebooks, then tests/
 
 matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
 	$(BIN)/python tests/matrix.py
+
+large: setup ## every large-scale method, plain and with the bottleneck, on one process and on two
+	OMP_NUM_THREADS=1 $(BIN)/python tests/large_scale_matrix.py
 
 bench: setup ## speed and memory against the plain formulation (half an hour; `soft-ssl benchmark --quick`: two minutes)
 	$(BIN)/soft-ssl benchmark

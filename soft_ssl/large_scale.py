@@ -428,6 +428,7 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
         "In training mode normalised over all processes, else by the running statistics."
         if not self.training or n_processes() == 1:
             return super().forward(x)
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # sums of half numbers would be rounded
         axes = [axis for axis in range(x.ndim) if axis != 1]
         n = all_reduce(x.new_tensor(x.numel() / x.shape[1]))
         mean = all_reduce(x.sum(axes)) / n
@@ -439,7 +440,7 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.running_var.lerp_(variance * n / (n - 1), self.momentum)
             self.num_batches_tracked += 1
         normal = centred * (variance + self.eps).rsqrt().view(shape)
-        return normal * self.weight.view(shape) + self.bias.view(shape) if self.affine else normal
+        return (normal * self.weight.view(shape) + self.bias.view(shape) if self.affine else normal).to(dtype)
 
 
 def synchronized(

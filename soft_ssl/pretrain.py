@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CIFAR100', 'IMAGENET', 'IMAGENET_BYOL', 'DIGITS', 'PRESETS', 'LARGE_OPTIMIZERS', 'LARGE_PRECISIONS', 'REQUEUE',
            'MINUTES_BETWEEN_CHECKPOINTS', 'STEPS_TO_ESTIMATE', 'NOT_IN_NAME', 'PROCESSES', 'CLUSTERS', 'JOB_HOURS',
-           'make_optimizer', 'Stopped', 'deaf', 'count_steps', 'check_loop', 'fit_large', 'restore', 'learn_along',
-           'Cost', 'n_weights', 'kept_for_backward', 'cost', 'free_memory', 'pretrain_options', 'pretrain_config',
-           'pretrain_name', 'plan', 'pretrain', 'read_taus', 'check_folder', 'Job', 'submit']
+           'make_optimizer', 'Stopped', 'deaf', 'read', 'count_steps', 'check_loop', 'fit_large', 'restore',
+           'learn_along', 'Cost', 'n_weights', 'kept_for_backward', 'cost', 'free_memory', 'pretrain_options',
+           'pretrain_config', 'pretrain_name', 'plan', 'pretrain', 'read_taus', 'check_folder', 'Job', 'submit']
 
 # %% ../nbs/09a_pretrain.ipynb #63e52ebb
 import hashlib
@@ -17,8 +17,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,6 +147,18 @@ def deaf(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def read(
+    pictures: Views,
+    asked: Iterator[list[tuple[int, int]]],  # of `batches`
+    workers: int,  # processes that read; 0 reads here
+    pin: bool,  # memory that a GPU copies from
+) -> Iterator[tuple[list[Tensor], Tensor]]:  # views and labels of each batch
+    "Reads batches. Closing it ends the readers, who hear nothing else."
+    yield from DataLoader(
+        pictures, batch_sampler=asked, num_workers=workers, worker_init_fn=deaf, pin_memory=pin, prefetch_factor=4 if workers else None
+    )
+
+
 def count_steps(n: int, epochs: int, max_steps: int, train_batch_size: int, accumulate: int) -> tuple[int, float]:
     "Steps of a run on `n` images, and steps an epoch."
     per_epoch = n / (train_batch_size * accumulate)
@@ -213,8 +225,7 @@ def fit_large(
         rows = pd.read_csv(run.metrics_file).to_dict("records") if run.metrics_file.exists() else []
     model, opt = accelerator.prepare(method, opt)
     mine = batches(seed, start * accumulate, total * accumulate, train_batch_size, len(pictures), accelerator.process_index, processes)
-    loader = iter(DataLoader(Views(pictures, transforms, seed), batch_sampler=mine, num_workers=workers, worker_init_fn=deaf,
-                             pin_memory=device.type == "cuda", prefetch_factor=4 if workers else None))  # fmt: skip
+    reading = closing(read(Views(pictures, transforms, seed), mine, workers, device.type == "cuda"))
 
     def save(step: int) -> None:
         if run is not None and main:
@@ -231,7 +242,7 @@ def fit_large(
     logged_step, finite, warned = start, torch.ones((), device=device), False
     plot = LivePlot(f"{type(method).__name__} pretraining", show_progress and main)
     bar = tqdm(total=total, initial=start, desc="pretraining", unit=" steps", disable=not (main and show_progress))
-    with stop_signal() as stop, bar:
+    with reading as loader, stop_signal() as stop, bar:
         for step in range(start, total):
             epoch = step / per_epoch
             for group in opt.param_groups:
@@ -477,6 +488,9 @@ def pretrain(
 ) -> RunFolder | None:  # None after a dry run
     "Pretrains a backbone. Raises `MemoryError` if it cannot fit, `FileExistsError` if the run is there and `reload` was not asked for."
     config = pretrain_config(method, preset, chosen) | {"taus": taus}
+    if taus and online is None:
+        raise ValueError("taus need probes: give `online`, which makes them")
+    read_taus(taus or "1")
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
     here = PartialState()
@@ -495,7 +509,7 @@ def pretrain(
         return None
     run = RunFolder(Path(root_path) / exp_name / (run_id or pretrain_name(config)))
     if cluster != "local":
-        submit(cluster, run, config, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path)))
+        submit(cluster, run, config, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path), online=online))
         return run
     needed, free = costs.memory["in all"], free_memory(here.device)
     if needed > free:
@@ -558,7 +572,7 @@ class Job:
         return extra("submitit").helpers.DelayedSubmission(self)
 
 
-def submit(cluster: str, run: RunFolder, config: dict[str, Any], places: dict[str, str]) -> Any:  # submitit's job
+def submit(cluster: str, run: RunFolder, config: dict[str, Any], places: dict[str, Any]) -> Any:  # submitit's job
     "Hands a run to a cluster and says its number. Raises `ValueError` if the cluster does not take it."
     options = config | places  # every option is there, so the preset adds nothing
     tasks = max(1, config["processes"])

@@ -58,7 +58,7 @@ def worker(folder: Path, steps: int) -> None:
 def train_on(processes: int, folder: Path, steps: int) -> None:
     "Starts that many processes, and waits for them."
     here = [str(Path(__file__).resolve()), "--worker", str(folder), str(steps)]
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     done = subprocess.run([sys.executable, *torchrun, *here], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -53,7 +53,7 @@ def test_two_processes_with_half_the_batch_equal_one(method, bottleneck, both):
 
 def command(folder: Path, run_id: str, processes: int, *words: str) -> subprocess.Popen:
     "Starts a run."
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0"] if processes > 1 else []
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
     places = ["--data_path", str(folder), "--root_path", str(folder), "--run_id", run_id]
     line = [sys.executable, *torchrun, "-m", "soft_ssl.cli", "pretrain", "byol", *TINY, *places, *words]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
