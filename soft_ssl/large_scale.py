@@ -176,7 +176,8 @@ def write_digits(
             file.parent.mkdir(parents=True, exist_ok=True)
             grey = Image.fromarray((pixels * 255 / 16).round().astype(np.uint8))
             grey.resize((side, side), Image.Resampling.BICUBIC).convert("RGB").save(file)
-        (Path(unfinished) / "digits").rename(folder)
+        if not folder.exists():  # unless another process was faster
+            (Path(unfinished) / "digits").rename(folder)
     return folder
 
 

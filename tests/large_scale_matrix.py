@@ -11,11 +11,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.state import PartialState
 from sklearn.neighbors import KNeighborsClassifier
 
 from soft_ssl.large_scale import LARGE_METHODS, build_large, image_data, load_pretrained, views
-from soft_ssl.pretrain import fit_large, pretrain_config
+from soft_ssl.pretrain import fit_large, here, pretrain_config
 from soft_ssl.training import RunFolder
 
 BOTTLENECKS = ("Continuous", "Softmax")
@@ -33,12 +32,12 @@ def settings(method: str, bottleneck: str, steps: int, folder: Path) -> dict:
 
 def worker(folder: Path, steps: int) -> None:
     "Trains all of them."
-    with PartialState().main_process_first():
+    with here().main_process_first():
         pictures = image_data("digits", folder)
     for method in LARGE_METHODS:
         for bottleneck in BOTTLENECKS:
             config = settings(method, bottleneck, steps, folder)
-            run = RunFolder(folder / f"{PartialState().num_processes}" / f"{method}-{bottleneck}")
+            run = RunFolder(folder / f"{here().num_processes}" / f"{method}-{bottleneck}")
             built = build_large(config)
             built.freeze_epochs = 0  # two steps are within the epochs in which prototypes are held still
             noise = torch.Generator().manual_seed(1)
@@ -48,7 +47,7 @@ def worker(folder: Path, steps: int) -> None:
                         weight += torch.rand(weight.shape, generator=noise)
             if built.has_teacher:
                 built.teacher.load_state_dict(built.student.state_dict())
-            if PartialState().is_main_process:
+            if here().is_main_process:
                 run.write_config(config)
             names = ("seed", "lr", "wd", "optimizer", "max_steps", "warmup_epochs", "train_batch_size", "precision", "workers", "log_every")
             options = {name: config[name] for name in (*names, "show_progress")}
@@ -57,9 +56,9 @@ def worker(folder: Path, steps: int) -> None:
 
 def train_on(processes: int, folder: Path, steps: int) -> None:
     "Starts that many processes, and waits for them."
-    here = [str(Path(__file__).resolve()), "--worker", str(folder), str(steps)]
+    script = [str(Path(__file__).resolve()), "--worker", str(folder), str(steps)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run([sys.executable, *torchrun, *here], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *torchrun, *script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
