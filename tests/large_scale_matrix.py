@@ -1,6 +1,6 @@
 """Every large-scale method, plain and with the bottleneck, on one process and on two. `make large` prints the table.
 
-With `--worker FOLDER STEPS` it trains them all in the processes that torchrun started, one run folder each."""
+With `--worker FOLDER STEPS [exact]` it trains them all in the processes that torchrun started, one run folder each."""
 
 import subprocess
 import sys
@@ -30,8 +30,8 @@ def settings(method: str, bottleneck: str, steps: int, folder: Path) -> dict:
     return pretrain_config(method, "digits", chosen | {"train_batch_size": 32, "data_path": str(folder)})
 
 
-def worker(folder: Path, steps: int) -> None:
-    "Trains all of them."
+def worker(folder: Path, steps: int, exact: bool) -> None:
+    "Trains all of them; `exact` in double precision and with hardly any step, so that gradients can be compared."
     with here().main_process_first():
         pictures = image_data("digits", folder)
     for method in LARGE_METHODS:
@@ -39,6 +39,8 @@ def worker(folder: Path, steps: int) -> None:
             config = settings(method, bottleneck, steps, folder)
             run = RunFolder(folder / f"{here().num_processes}" / f"{method}-{bottleneck}")
             built = build_large(config)
+            if exact:
+                built, config["lr"] = built.double(), 1e-6
             built.freeze_epochs = 0  # two steps are within the epochs in which prototypes are held still
             noise = torch.Generator().manual_seed(1)
             with torch.no_grad():  # at the very first step most of a ResNet has no gradient: its blocks begin at zero
@@ -54,9 +56,9 @@ def worker(folder: Path, steps: int) -> None:
             fit_large(built, pictures, views(config["image_size"], crop_min=0.4, flip=False), run, **options)
 
 
-def train_on(processes: int, folder: Path, steps: int) -> None:
+def train_on(processes: int, folder: Path, steps: int, *how: str) -> None:
     "Starts that many processes, and waits for them."
-    script = [str(Path(__file__).resolve()), "--worker", str(folder), str(steps)]
+    script = [str(Path(__file__).resolve()), "--worker", str(folder), str(steps), *how]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     done = subprocess.run([sys.executable, *torchrun, *script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -91,7 +93,7 @@ def table(folder: Path, steps: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__" and "--worker" in sys.argv:
-    worker(Path(sys.argv[2]), int(sys.argv[3]))
+    worker(Path(sys.argv[2]), int(sys.argv[3]), "exact" in sys.argv)
 elif __name__ == "__main__":
     with TemporaryDirectory() as scratch:
         start = time.perf_counter()
