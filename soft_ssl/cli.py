@@ -161,12 +161,10 @@ def pretrain_command(words: list[str]) -> None:
 
         args["online"] = OnlineProbes
     try:
-        run = pretrain(**args)
+        pretrain(**args)
     except Stopped as stopped:
         say(str(stopped))
         sys.exit(REQUEUE)
-    if run is not None:
-        print(f"run folder: {run.path}")
 
 # %% ../nbs/11_cli.ipynb #02e11c06
 def download_command(words: list[str]) -> None:

@@ -531,6 +531,8 @@ def pretrain(
     width = getattr(method.student.bottleneck, "in_features", 0) if config["encode_method"] != "Continuous" else 0
     probes = online(method.student.encoder.num_features, n_classes(pictures), width, read_taus(taus)) if taus else None
     fit_large(method, pictures, transforms, run, reload, probes, **{name: config[name] for name in options_of(fit_large) if name in config})
+    if state.is_main_process:
+        print(f"run folder: {run.path}")
     return run
 
 
