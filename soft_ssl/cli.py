@@ -161,12 +161,10 @@ def pretrain_command(words: list[str]) -> None:
 
         args["online"] = OnlineProbes
     try:
-        run = pretrain(**args)
+        pretrain(**args)
     except Stopped as stopped:
         say(str(stopped))
         sys.exit(REQUEUE)
-    if run is not None:
-        print(f"run folder: {run.path}")
 
 # %% ../nbs/11_cli.ipynb #5b1f7c2e
 def transfer_command(words: list[str]) -> None:

@@ -7,8 +7,8 @@ __all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'CIFAR_FILES', 'SMALL_SIDE', 
            'LARGE_BOTTLENECKS', 'LARGE_METHODS', 'extra', 'ImageSet', 'cifar', 'PictureFolder', 'pack',
            'PackedPictures', 'write_digits', 'Resized', 'image_data', 'n_classes', 'fingerprint', 'view', 'views',
            'Views', 'batches', 'resnet', 'mlp', 'LargeNetwork', 'read_at', 'n_processes', 'gathered',
-           'GatheredBatchNorm', 'synchronized', 'LargeMethod', 'LargeBYOL', 'MoCo', 'LargeSimCLR', 'BarlowTwins',
-           'VICReg', 'Prototypes', 'SwAV', 'DINO', 'build_large', 'load_pretrained']
+           'at_least_float32', 'GatheredBatchNorm', 'synchronized', 'LargeMethod', 'LargeBYOL', 'MoCo', 'LargeSimCLR',
+           'BarlowTwins', 'VICReg', 'Prototypes', 'SwAV', 'DINO', 'build_large', 'load_pretrained']
 
 # %% ../nbs/09_large_scale.ipynb #e2e43b30
 import copy
@@ -176,7 +176,8 @@ def write_digits(
             file.parent.mkdir(parents=True, exist_ok=True)
             grey = Image.fromarray((pixels * 255 / 16).round().astype(np.uint8))
             grey.resize((side, side), Image.Resampling.BICUBIC).convert("RGB").save(file)
-        (Path(unfinished) / "digits").rename(folder)
+        if not folder.exists():  # unless another process was faster
+            (Path(unfinished) / "digits").rename(folder)
     return folder
 
 
@@ -414,7 +415,12 @@ def gathered(
     "The whole batch; gradients flow back to all processes."
     return part if n_processes() == 1 else torch.cat(extra("lightly.utils.dist").gather(part))
 
-# %% ../nbs/09_large_scale.ipynb #1bbe311a
+# %% ../nbs/09_large_scale.ipynb #d9dea40c
+def at_least_float32(x: Tensor) -> Tensor:
+    "The same numbers, not in half precision."
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
     "BatchNorm with statistics over all processes (arXiv 1502.03167, algorithm 1), for devices that `SyncBatchNorm` does not know."
 
@@ -428,7 +434,7 @@ class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
         "In training mode normalised over all processes, else by the running statistics."
         if not self.training or n_processes() == 1:
             return super().forward(x)
-        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # sums of half numbers would be rounded
+        dtype, x = x.dtype, at_least_float32(x)  # sums of half numbers would be rounded
         axes = [axis for axis in range(x.ndim) if axis != 1]
         n = all_reduce(x.new_tensor(x.numel() / x.shape[1]))
         mean = all_reduce(x.sum(axes)) / n
@@ -527,11 +533,11 @@ class LargeMethod(nn.Module):
         "One step's loss."
         images = [self.prepare(view) for view in views]
         students = self.look(images)
-        predicted = [self.predictor(out.projected).float() for out in students]
+        predicted = [at_least_float32(self.predictor(out.projected)) for out in students]
         targets = self.teachers(images[:2]) if self.has_teacher else [out.projected for out in students[:2]]
         exact = nullcontext() if views[0].is_meta else torch.autocast(views[0].device.type, enabled=False)
         with exact:
-            loss = self.loss(predicted, [target.float() for target in targets], epoch)
+            loss = self.loss(predicted, [at_least_float32(target) for target in targets], epoch)
         metrics = {"loss": loss, **students[0].code.metrics}
         metrics["feature_std"] = students[0].encoded.float().std(0).mean()
         self.seen, self.seen_logits = students[0].encoded.detach().float(), students[0].code.logits.detach()
@@ -786,7 +792,7 @@ class SwAV(LargeMethod):
         if size and epoch >= self.queue_epoch:
             if self.queued >= size:  # Sinkhorn adds up all processes: each brings its part of the queue
                 part = self.queue[:, rank::processes][:, : size // processes]
-                earlier = list(self.predictor(part.flatten(0, 1)).detach().float().unflatten(0, part.shape[:2]))
+                earlier = list(at_least_float32(self.predictor(part.flatten(0, 1)).detach()).unflatten(0, part.shape[:2]))
             if self.training:
                 new = torch.stack([gathered(target.detach()) for target in targets])
                 self.queue = torch.cat([self.queue, new], 1)[:, -size:]

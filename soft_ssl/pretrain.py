@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CIFAR100', 'IMAGENET', 'IMAGENET_BYOL', 'DIGITS', 'PRESETS', 'LARGE_OPTIMIZERS', 'LARGE_PRECISIONS', 'REQUEUE',
            'MINUTES_BETWEEN_CHECKPOINTS', 'STEPS_TO_ESTIMATE', 'NOT_IN_NAME', 'PROCESSES', 'CLUSTERS', 'JOB_HOURS',
-           'make_optimizer', 'Stopped', 'deaf', 'read', 'count_steps', 'check_loop', 'fit_large', 'restore',
+           'make_optimizer', 'here', 'Stopped', 'deaf', 'read', 'count_steps', 'check_loop', 'fit_large', 'restore',
            'learn_along', 'Cost', 'n_weights', 'kept_for_backward', 'cost', 'free_memory', 'pretrain_options',
            'pretrain_config', 'pretrain_name', 'plan', 'pretrain', 'read_taus', 'check_folder', 'Job', 'submit']
 
@@ -137,6 +137,11 @@ MINUTES_BETWEEN_CHECKPOINTS = 10.0
 STEPS_TO_ESTIMATE = 20  # after so many the time of the whole run is said
 
 
+def here() -> PartialState:
+    "Which process this is, and of how many. Accelerate takes processes without a GPU as unconnected, unless it is told."
+    return PartialState(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available())
+
+
 class Stopped(KeyboardInterrupt):
     "A run was asked to stop and has kept its state."
 
@@ -203,7 +208,7 @@ def fit_large(
     show_progress: bool = True,  # a bar with the time left, and in a notebook a plot that grows
 ) -> pd.DataFrame:  # the metrics, a row for each logged step
     "Trains a method. Raises `FloatingPointError` if the loss is not finite, `Stopped` after it was asked to stop."
-    device, processes = PartialState().device, PartialState().num_processes
+    device, processes = here().device, here().num_processes
     precision = check_loop(
         optimizer, precision, device, train_batch_size, processes, epochs=epochs, accumulate=accumulate, log_every=log_every
     )
@@ -493,17 +498,17 @@ def pretrain(
     read_taus(taus or "1")
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
-    here = PartialState()
-    processes = here.num_processes if cluster == "local" and not dry_run else config["processes"] or here.num_processes
+    state = here()
+    processes = state.num_processes if cluster == "local" and not dry_run else config["processes"] or state.num_processes
     n = IMAGE_SETS[config["dataset"]].images if config["dataset"] in IMAGE_SETS else 0
     pictures = None
     if not dry_run or not n:
-        with here.main_process_first():  # one downloads, the others find it there
+        with state.main_process_first():  # one downloads, the others find it there
             pictures = image_data(config["dataset"], config["data_path"])
         n = len(pictures)
     transforms = views(**{name: config[name] for name in options_of(views)})
     costs = cost(config, n, processes)
-    if here.is_main_process:
+    if state.is_main_process:
         print(plan(config, costs, n, processes), flush=True)
     if dry_run:
         return None
@@ -511,21 +516,23 @@ def pretrain(
     if cluster != "local":
         submit(cluster, run, config, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path), online=online))
         return run
-    needed, free = costs.memory["in all"], free_memory(here.device)
+    needed, free = costs.memory["in all"], free_memory(state.device)
     if needed > free:
         raise MemoryError(
-            f"this run needs about {needed / 2**30:.1f} GiB on each device, but {free / 2**30:.1f} GiB are free on {here.device}: lower "
+            f"this run needs about {needed / 2**30:.1f} GiB on each device, but {free / 2**30:.1f} GiB are free on {state.device}: lower "
             "message_size or voc_size, or train_batch_size and raise accumulate, or use more devices"
         )
     about = {"source": config["dataset"], "images": n, "sha256": fingerprint(pictures)}
-    if here.is_main_process:
+    if state.is_main_process:
         check_folder(run, config, about, reload)
         run.write_config(config | {"data": about, "versions": provenance()})
-    here.wait_for_everyone()
+    state.wait_for_everyone()
     method = build_large(config)
     width = getattr(method.student.bottleneck, "in_features", 0) if config["encode_method"] != "Continuous" else 0
     probes = online(method.student.encoder.num_features, n_classes(pictures), width, read_taus(taus)) if taus else None
     fit_large(method, pictures, transforms, run, reload, probes, **{name: config[name] for name in options_of(fit_large) if name in config})
+    if state.is_main_process:
+        print(f"run folder: {run.path}")
     return run
 
 

@@ -1,6 +1,6 @@
 """Every large-scale method, plain and with the bottleneck, on one process and on two. `make large` prints the table.
 
-With `--worker FOLDER STEPS` it trains them all in the processes that torchrun started, one run folder each."""
+With `--worker FOLDER STEPS [exact]` it trains them all in the processes that torchrun started, one run folder each."""
 
 import subprocess
 import sys
@@ -11,11 +11,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.state import PartialState
 from sklearn.neighbors import KNeighborsClassifier
 
 from soft_ssl.large_scale import LARGE_METHODS, build_large, image_data, load_pretrained, views
-from soft_ssl.pretrain import fit_large, pretrain_config
+from soft_ssl.pretrain import fit_large, here, pretrain_config
 from soft_ssl.training import RunFolder
 
 BOTTLENECKS = ("Continuous", "Softmax")
@@ -31,15 +30,17 @@ def settings(method: str, bottleneck: str, steps: int, folder: Path) -> dict:
     return pretrain_config(method, "digits", chosen | {"train_batch_size": 32, "data_path": str(folder)})
 
 
-def worker(folder: Path, steps: int) -> None:
-    "Trains all of them."
-    with PartialState().main_process_first():
+def worker(folder: Path, steps: int, exact: bool) -> None:
+    "Trains all of them; `exact` in double precision and with hardly any step, so that gradients can be compared."
+    with here().main_process_first():
         pictures = image_data("digits", folder)
     for method in LARGE_METHODS:
         for bottleneck in BOTTLENECKS:
             config = settings(method, bottleneck, steps, folder)
-            run = RunFolder(folder / f"{PartialState().num_processes}" / f"{method}-{bottleneck}")
+            run = RunFolder(folder / f"{here().num_processes}" / f"{method}-{bottleneck}")
             built = build_large(config)
+            if exact:
+                built, config["lr"] = built.double(), 1e-6
             built.freeze_epochs = 0  # two steps are within the epochs in which prototypes are held still
             noise = torch.Generator().manual_seed(1)
             with torch.no_grad():  # at the very first step most of a ResNet has no gradient: its blocks begin at zero
@@ -48,18 +49,18 @@ def worker(folder: Path, steps: int) -> None:
                         weight += torch.rand(weight.shape, generator=noise)
             if built.has_teacher:
                 built.teacher.load_state_dict(built.student.state_dict())
-            if PartialState().is_main_process:
+            if here().is_main_process:
                 run.write_config(config)
             names = ("seed", "lr", "wd", "optimizer", "max_steps", "warmup_epochs", "train_batch_size", "precision", "workers", "log_every")
             options = {name: config[name] for name in (*names, "show_progress")}
             fit_large(built, pictures, views(config["image_size"], crop_min=0.4, flip=False), run, **options)
 
 
-def train_on(processes: int, folder: Path, steps: int) -> None:
+def train_on(processes: int, folder: Path, steps: int, *how: str) -> None:
     "Starts that many processes, and waits for them."
-    here = [str(Path(__file__).resolve()), "--worker", str(folder), str(steps)]
+    script = [str(Path(__file__).resolve()), "--worker", str(folder), str(steps), *how]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run([sys.executable, *torchrun, *here], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *torchrun, *script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -92,7 +93,7 @@ def table(folder: Path, steps: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__" and "--worker" in sys.argv:
-    worker(Path(sys.argv[2]), int(sys.argv[3]))
+    worker(Path(sys.argv[2]), int(sys.argv[3]), "exact" in sys.argv)
 elif __name__ == "__main__":
     with TemporaryDirectory() as scratch:
         start = time.perf_counter()

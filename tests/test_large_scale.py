@@ -29,7 +29,7 @@ def both(tmp_path_factory):
     "All methods, two steps, on one process and on two."
     folder = tmp_path_factory.mktemp("both")
     for processes in (1, 2):
-        train_on(processes, folder, 2)
+        train_on(processes, folder, 2, "exact")
     return folder
 
 
@@ -38,17 +38,17 @@ def both(tmp_path_factory):
 def test_two_processes_with_half_the_batch_equal_one(method, bottleneck, both):
     one, two = (both / str(processes) / f"{method}-{bottleneck}" for processes in (1, 2))
     losses = [pd.read_csv(run / "metrics.csv")["loss"] for run in (one, two)]
-    assert losses[1].tolist() == pytest.approx(losses[0].tolist(), rel=1e-4)
+    assert losses[1].tolist() == pytest.approx(losses[0].tolist(), rel=1e-5, abs=1e-6)
     # without weight decay, SGD's momentum after two steps is 0.9 x the first gradient + the second
     gradients = [checkpoint(run)["optimizer"]["state"] for run in (one, two)]
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 30
     for number, state in gradients[0].items():
         first, second = state["momentum_buffer"], gradients[1][number]["momentum_buffer"]
-        assert (first - second).norm() <= 2e-3 * first.norm() + 1e-5, f"weight {number}: {first.norm()}"
+        assert (first - second).norm() <= 1e-4 * first.norm() + 1e-6, f"weight {number}: {first.norm()}"
     first, second = (checkpoint(run)["method"] for run in (one, two))
     for name, value in first.items():  # running statistics and centres too; queues hold the same in another order
         if not name.startswith("queue"):
-            assert torch.allclose(value.float(), second[name].float(), rtol=1e-3, atol=1e-4), name
+            assert torch.allclose(value.float(), second[name].float(), rtol=1e-4, atol=1e-6), name
 
 
 def command(folder: Path, run_id: str, processes: int, *words: str) -> subprocess.Popen:
