@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix bench lab docs readme notebooks clean
+.PHONY: help setup train test matrix large bench digits lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,large_scale]"
 	touch $@
 
 setup: $(VENV)/.installed ## make .venv and install everything
@@ -22,15 +22,21 @@ train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, prob
 MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
 	--max_steps 500 --precision auto --compile auto --ridge 0.1
 
-test: setup ## all tests: the notebooks, then tests/ (those in a browser need /usr/bin/chromium)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_test --n_workers 1 --do_print
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -q -rs tests
+test: setup ## all tests, two at a time: the notebooks, then tests/ (those in a browser need /usr/bin/chromium)
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs --durations=12 -n 2 --dist loadfile tests
 
 matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
 	$(BIN)/python tests/matrix.py
 
+large: setup ## every large-scale method, plain and with the bottleneck, on one process and on two
+	OMP_NUM_THREADS=1 $(BIN)/python tests/large_scale_matrix.py
+
 bench: setup ## speed and memory against the plain formulation (half an hour; `soft-ssl benchmark --quick`: two minutes)
 	$(BIN)/soft-ssl benchmark
+
+digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
+	$(BIN)/python tests/digits_study.py
 
 lab: setup ## JupyterLab at the tutorial
 	$(BIN)/jupyter lab nbs/02_byol.ipynb

@@ -29,7 +29,9 @@ setup(
     packages=find_packages(include=[about["lib_path"], f"{about['lib_path']}.*"]),
     python_requires=f">={about['min_python']}",
     install_requires=about["requirements"].split(),
-    extras_require={"dev": about["dev_requirements"].split()},
+    extras_require={
+        name: about[f"{name}_requirements"].split() for name in ("dev", "large_scale")
+    },
     entry_points={
         "console_scripts": [about["console_scripts"]],
         "nbdev": [f"{about['lib_path']}={about['lib_path']}._modidx:d"],

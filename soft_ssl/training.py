@@ -215,7 +215,7 @@ class SSLMethod(nn.Module):
         return features if code.symbols is None else features | {"one_hot": code.one_hot.flatten(1)}
 
 # %% ../nbs/01f_training.ipynb #26d9cbbc
-STREAMS = ("weights", "order", "step", "prepare")
+STREAMS = ("weights", "order", "step", "prepare", "views")
 
 
 def stream_seed(
@@ -323,13 +323,20 @@ class RunFolder:
             if taken > step:
                 file.unlink()
 
-    def save_checkpoint(self, method: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def save_checkpoint(
+        self,
+        method: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        more: dict[str, Any] | None = None,  # other state that goes with it
+    ) -> None:
         "Keeps all that a run needs to go on after `step` steps."
         state = {
             "version": CHECKPOINT_VERSION,
             "step": step,
             "method": method.state_dict(),
             "optimizer": optimizer.state_dict(),
+            **(more or {}),
         }
         with complete_file(self.checkpoint_file) as unfinished:
             torch.save(state, unfinished)

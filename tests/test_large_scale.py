@@ -1,0 +1,86 @@
+"Large scale in several processes: two do what one would, and a run that is stopped goes on as if it had not been."
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from large_scale_matrix import BOTTLENECKS, train_on
+
+from soft_ssl.large_scale import LARGE_METHODS
+from soft_ssl.pretrain import REQUEUE
+
+TINY = ["--preset", "digits", "--max_steps", "14", "--train_batch_size", "16", "--log_every", "1", "--message_size", "8", "--proj_hidden", "32"]
+TINY += ["--pred_hidden", "32", "--precision", "fp32", "--workers", "1"]
+
+
+def checkpoint(run: Path) -> dict:
+    return torch.load(run / "last.ckpt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    "All methods, two steps, on one process and on two."
+    folder = tmp_path_factory.mktemp("both")
+    for processes in (1, 2):
+        train_on(processes, folder, 2, "exact")
+    return folder
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+@pytest.mark.parametrize("method", LARGE_METHODS)
+def test_two_processes_with_half_the_batch_equal_one(method, bottleneck, both):
+    one, two = (both / str(processes) / f"{method}-{bottleneck}" for processes in (1, 2))
+    losses = [pd.read_csv(run / "metrics.csv")["loss"] for run in (one, two)]
+    assert losses[1].tolist() == pytest.approx(losses[0].tolist(), rel=1e-5, abs=1e-6)
+    # without weight decay, SGD's momentum after two steps is 0.9 x the first gradient + the second
+    gradients = [checkpoint(run)["optimizer"]["state"] for run in (one, two)]
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 30
+    for number, state in gradients[0].items():
+        first, second = state["momentum_buffer"], gradients[1][number]["momentum_buffer"]
+        assert (first - second).norm() <= 1e-4 * first.norm() + 1e-6, f"weight {number}: {first.norm()}"
+    first, second = (checkpoint(run)["method"] for run in (one, two))
+    for name, value in first.items():  # running statistics and centres too; queues hold the same in another order
+        if not name.startswith("queue"):
+            assert torch.allclose(value.float(), second[name].float(), rtol=1e-4, atol=1e-6), name
+
+
+def command(folder: Path, run_id: str, processes: int, *words: str) -> subprocess.Popen:
+    "Starts a run."
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    places = ["--data_path", str(folder), "--root_path", str(folder), "--run_id", run_id]
+    line = [sys.executable, *torchrun, "-m", "soft_ssl.cli", "pretrain", "byol", *TINY, *places, *words]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=200)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_that_gets_sigterm_goes_on_to_the_same_weights(processes, tmp_path):
+    code, said = finish(command(tmp_path, "whole", processes))
+    assert code == 0, said
+    after = random.Random().randint(1, 9)
+    stopped, metrics = command(tmp_path, "halves", processes), tmp_path / "pretrain" / "halves" / "metrics.csv"
+    while stopped.poll() is None and (not metrics.exists() or len(pd.read_csv(metrics)) < after):
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGTERM)
+    code, said = finish(stopped)
+    assert code == (REQUEUE if processes == 1 else 1), said  # torchrun has a code of its own
+    step = checkpoint(metrics.parent)["step"]
+    assert after <= step < 14 and f"stopped after step {step} of 14; --reload goes on from there" in said, said
+    code, said = finish(command(tmp_path, "halves", processes, "--reload"))
+    assert code == 0, said
+    whole, halves = (checkpoint(tmp_path / "pretrain" / name) for name in ("whole", "halves"))
+    assert (whole["step"], halves["step"]) == (14, 14)
+    for name, value in whole["method"].items():
+        assert torch.equal(value, halves["method"][name]), f"{name}, stopped after step {step}"
+    assert pd.read_csv(metrics)["step"].tolist() == list(range(1, 15))
