@@ -54,7 +54,7 @@ def extra(
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.split(".")[0]
-        raise ValueError(f"{package} is not installed: pip install soft_ssl[large_scale]") from error
+        raise ValueError(f"{package} is not installed: pip install soft_ssl[large-scale]") from error
 
 # %% ../nbs/09_large_scale.ipynb #5476df9f
 class ImageSet(NamedTuple):

@@ -723,7 +723,7 @@ def umap(
     try:
         from umap import UMAP
     except ImportError as error:
-        raise ValueError("a UMAP picture needs the package umap-learn: pip install soft_ssl[large_scale]") from error
+        raise ValueError("a UMAP picture needs the package umap-learn: pip install soft_ssl[large-scale]") from error
     test = frozen.test_features
     if min(n_images, len(test.labels)) < 20:
         raise ValueError(f"a UMAP picture needs at least 20 images, but there are {min(n_images, len(test.labels))}")
