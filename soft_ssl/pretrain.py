@@ -314,7 +314,8 @@ def restore(
     probe_optimizer: torch.optim.Optimizer | None = None,
 ) -> int:  # steps that are done
     "Fills in what a checkpoint holds. Raises `ValueError` if it is damaged or of other options."
-    state = run.load_checkpoint(accelerator.device)
+    device = accelerator.device
+    state = run.load_checkpoint("cpu" if device.type == "cpu" else device)  # torch.load does not know `cpu:0`
     try:
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])

@@ -20,14 +20,14 @@ from soft_ssl.training import RunFolder
 BOTTLENECKS = ("Continuous", "Softmax")
 SMALL = {"message_size": 16, "voc_size": 4, "proj_hidden": 64, "proj_size": 32, "workers": 0, "precision": "fp32", "log_every": 1}
 SMALL |= {"optimizer": "SGD", "wd": 0.0, "warmup_epochs": 0.0, "channel_tau_teacher": 0.5, "show_progress": False}
-MORE = {"byol": {"pred_hidden": 64}, "moco": {"queue_size": 64}, "swav": {"queue_size": 32, "queue_epoch": 0}}
+MORE = {"byol": {"pred_hidden": 64}, "moco": {"queue_size": 64}, "swav": {"queue_size": 16, "queue_epoch": 0}}
 LR = {"barlow": 0.05, "vicreg": 0.05}
 
 
 def settings(method: str, bottleneck: str, steps: int, folder: Path) -> dict:
     "Of one run: small enough for a laptop, everything in use that needs more than one process."
     chosen = SMALL | MORE.get(method, {}) | {"lr": LR.get(method, 0.3), "encode_method": bottleneck, "max_steps": steps}
-    return pretrain_config(method, "digits", chosen | {"train_batch_size": 32, "data_path": str(folder)})
+    return pretrain_config(method, "digits", chosen | {"train_batch_size": 16, "data_path": str(folder)})
 
 
 def worker(folder: Path, steps: int, exact: bool) -> None:

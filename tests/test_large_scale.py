@@ -64,20 +64,30 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, said
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_run_that_gets_sigterm_goes_on_to_the_same_weights(processes, tmp_path):
-    code, said = finish(command(tmp_path, "whole", processes))
-    assert code == 0, said
-    after = random.Random().randint(1, 9)
-    stopped, metrics = command(tmp_path, "halves", processes), tmp_path / "pretrain" / "halves" / "metrics.csv"
-    while stopped.poll() is None and (not metrics.exists() or len(pd.read_csv(metrics)) < after):
+def stop(run: subprocess.Popen, metrics: Path, after: int) -> tuple[int, str]:
+    "Sends SIGTERM once so many steps are logged."
+    while run.poll() is None and (not metrics.exists() or len(pd.read_csv(metrics)) < after):
         time.sleep(0.05)
-    stopped.send_signal(signal.SIGTERM)
-    code, said = finish(stopped)
-    assert code == (REQUEUE if processes == 1 else 1), said  # torchrun has a code of its own
+    run.send_signal(signal.SIGTERM)
+    return finish(run)
+
+
+def test_a_run_that_gets_sigterm_leaves_with_the_code_to_requeue(tmp_path):
+    code, said = stop(command(tmp_path, "halves", 1), tmp_path / "pretrain" / "halves" / "metrics.csv", 1)
+    assert code == REQUEUE, said
+    step = checkpoint(tmp_path / "pretrain" / "halves")["step"]
+    assert f"stopped after step {step} of 14; --reload goes on from there" in said
+
+
+def test_two_processes_that_get_sigterm_go_on_to_the_same_weights(tmp_path):
+    code, said = finish(command(tmp_path, "whole", 2))
+    assert code == 0, said
+    after, metrics = random.Random().randint(1, 9), tmp_path / "pretrain" / "halves" / "metrics.csv"
+    code, said = stop(command(tmp_path, "halves", 2), metrics, after)
+    assert code == 1, said  # torchrun's own
     step = checkpoint(metrics.parent)["step"]
     assert after <= step < 14 and f"stopped after step {step} of 14; --reload goes on from there" in said, said
-    code, said = finish(command(tmp_path, "halves", processes, "--reload"))
+    code, said = finish(command(tmp_path, "halves", 2, "--reload"))
     assert code == 0, said
     whole, halves = (checkpoint(tmp_path / "pretrain" / name) for name in ("whole", "halves"))
     assert (whole["step"], halves["step"]) == (14, 14)
