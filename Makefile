@@ -27,7 +27,7 @@ IN_BROWSER := $(if $(wildcard /usr/bin/chromium),--skip_file_re '^(02_byol|07_la
 
 test: setup ## all tests, two at a time: the notebooks, then tests/ (those in a browser need /usr/bin/chromium)
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print $(IN_BROWSER)
-	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs --durations=12 -n 2 --dist loadfile tests
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=12 -n 2 --dist loadfile tests
 
 matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
 	$(BIN)/python tests/matrix.py
