@@ -44,9 +44,12 @@ digits: setup ## BYOL on real digits with and without the bottleneck against unt
 lab: setup ## JupyterLab at the tutorial
 	$(BIN)/jupyter lab nbs/02_byol.ipynb
 
+# without Quarto, nbdev_proc_nbs would fetch and install it, and this package once more: then only its two steps are taken
+PROCESS := $(BIN)/python -c "from nbdev.quarto import get_config, proc_nbs, refresh_quarto_yml; refresh_quarto_yml(); proc_nbs(get_config().nbs_path)"
+
 docs: setup ## the site, in _docs, with Quarto where it is installed and smalldocs where it is not
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_proc_nbs
-	if command -v quarto >/dev/null; then PATH="$(abspath $(BIN)):$$PATH" quarto render _proc; else $(BIN)/smalldocs render _proc; fi
+	export PATH="$(abspath $(BIN)):$$PATH"; if command -v quarto >/dev/null; then nbdev_proc_nbs && quarto render _proc; \
+		else $(PROCESS) && smalldocs render _proc; fi
 	rm -rf _docs && mv _proc/_docs _docs
 
 readme: setup ## README.md from nbs/index.ipynb
@@ -54,7 +57,7 @@ readme: setup ## README.md from nbs/index.ipynb
 
 notebooks: setup ## run every notebook in place, then clean it
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
-	$(BIN)/python tests/strip_widgets.py
+	$(BIN)/python tests/tidy_outputs.py
 	$(BIN)/nbdev_clean
 
 clean: ## remove what was built here, but neither data nor runs

@@ -354,7 +354,9 @@ def peak_memory(
         else f"fit(method, images, max_steps=2, train_batch_size=B, show_progress=False, **MODES[{work!r}])"
     )  # fmt: skip
     program = (
-        f"from soft_ssl.benchmark import *; import resource; B = {train_batch_size}\n"
+        "from soft_ssl.benchmark import MODES, STUDY_SIZE, new_method, plain_fit\n"
+        "from soft_ssl.datasets import load\nfrom soft_ssl.training import fit\n"
+        f"import resource\nB = {train_batch_size}\n"
         f"data = load('dsprites', 1, data_path={str(data_path)!r}); images = data.images('train'); method = new_method(data, **STUDY_SIZE)\n"
         f"{step}\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

@@ -8,7 +8,8 @@ __all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'CIFAR_FILES', 'SMALL_SIDE', 
            'PackedPictures', 'write_digits', 'Resized', 'image_data', 'n_classes', 'fingerprint', 'view', 'views',
            'Views', 'batches', 'resnet', 'mlp', 'LargeNetwork', 'read_at', 'n_processes', 'gathered',
            'at_least_float32', 'GatheredBatchNorm', 'synchronized', 'LargeMethod', 'LargeBYOL', 'MoCo', 'LargeSimCLR',
-           'BarlowTwins', 'VICReg', 'Prototypes', 'SwAV', 'DINO', 'build_large', 'load_pretrained']
+           'BarlowTwins', 'VICReg', 'Prototypes', 'SwAV', 'DINO', 'large_method_class', 'build_large',
+           'load_pretrained']
 
 # %% ../nbs/09_large_scale.ipynb #e2e43b30
 import copy
@@ -41,8 +42,8 @@ from torchvision.transforms import v2
 from .bottleneck import Continuous, GumbelSoftmax, Softmax, check_at_least
 from .byol import negative_cosine
 from .files import complete_file
-from .networks import InputNorm, head
-from .experiment import CHECKPOINTS, options_of
+from .networks import InputNorm, head, with_small_stem
+from .experiment import options_of
 from .training import Network, Output, RunFolder, batch_indices, learning_rate, stream_seed
 
 # %% ../nbs/09_large_scale.ipynb #60610f0b
@@ -342,8 +343,7 @@ def resnet(
         raise ValueError(f"backbone must be one of {', '.join(RESNETS)}, but is {backbone!r}")
     network = ResNet(*RESNETS[backbone], zero_init_residual=True)
     if image_size <= SMALL_SIDE:
-        network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        network.maxpool = nn.Identity()
+        with_small_stem(network)
     network.num_features, network.fc = network.fc.in_features, nn.Identity()
     return network
 
@@ -586,19 +586,12 @@ class LargeMethod(nn.Module):
         if epoch < self.freeze_epochs:
             self.prototypes().weight.grad = None
 
-    @torch.no_grad()
     def features(
         self,
         images: Tensor,  # uint8 `(B, 3, H, W)`
-    ) -> dict[str, Tensor]:  # `encoded` (B, D), `embedding` (B, L·V) and, where there are symbols, `one_hot` (B, L·V)
-        "What a probe reads: the student in evaluation mode, with its temperature, without noise."
-        training = self.training
-        self.eval()
-        encoded = self.student.encoder(self.prepare(images))
-        code = self.student.bottleneck(self.student.embedder(encoded))
-        self.train(training)
-        features = {"encoded": encoded.float(), "embedding": code.embedding}
-        return features if code.symbols is None else features | {"one_hot": code.one_hot.flatten(1)}
+    ) -> dict[str, Tensor]:  # as `Network.features`
+        "What a probe reads of the student."
+        return self.student.features(self.prepare(images))
 
 # %% ../nbs/09_large_scale.ipynb #16a983f8
 class LargeBYOL(LargeMethod):
@@ -842,13 +835,18 @@ LARGE_METHODS: dict[str, type[LargeMethod]] = {
 }  # fmt: skip
 
 # %% ../nbs/09_large_scale.ipynb #82091a84
+def large_method_class(method: str) -> type[LargeMethod]:
+    "The class of a method. Raises `ValueError` for an unknown name."
+    if method not in LARGE_METHODS:
+        raise ValueError(f"the method must be one of {', '.join(LARGE_METHODS)}, but is {method!r}")
+    return LARGE_METHODS[method]
+
+
 def build_large(
     config: dict[str, Any],  # `method`, `dataset`, `seed`, and options of the method
 ) -> LargeMethod:
     "A fresh method; its first weights are decided by the seed. Raises `ValueError` for an unknown method or option out of range."
-    if config["method"] not in LARGE_METHODS:
-        raise ValueError(f"the method must be one of {', '.join(LARGE_METHODS)}, but is {config['method']!r}")
-    cls, about = LARGE_METHODS[config["method"]], IMAGE_SETS[config["dataset"]]
+    cls, about = large_method_class(config["method"]), IMAGE_SETS[config["dataset"]]
     torch.manual_seed(stream_seed(config["seed"], "weights"))
     return cls(about.mean, about.std, **{name: config[name] for name in options_of(cls) if name in config})
 
@@ -860,17 +858,8 @@ def load_pretrained(
     "Rebuilds a run. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or of another kind."
     run = RunFolder(run_path)
     config = run.read_config()
-    if checkpoint not in CHECKPOINTS:
-        raise ValueError(f"checkpoint must be last or best, but is {checkpoint!r}")
     if config.get("method") not in LARGE_METHODS or not {"dataset", "seed", "backbone"} <= set(config):
         raise ValueError(f"{run.path} is not a run of soft-ssl pretrain")
     method = build_large(config)
-    file = run.best_file if checkpoint == "best" else run.checkpoint_file
-    if not file.exists():
-        raise FileNotFoundError(f"{run.path} has no {file.name} yet: go on with it by --reload")
-    state = run.load_best() if checkpoint == "best" else run.load_checkpoint()["method"]
-    try:
-        method.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{file} does not fit its config.json") from error
+    run.load_into(method, checkpoint)
     return method.eval(), config

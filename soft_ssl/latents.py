@@ -7,10 +7,10 @@ __all__ = ['INK', 'FAINT', 'PAPER', 'MARK', 'WIDTH', 'LEFT', 'FONT', 'BAND', 'BA
            'SHOWN_IMAGES', 'SHOWN_SYMBOLS', 'DECODER_BATCH', 'DECODER_LR', 'CURVES', 'MILLISECONDS', 'PLAYER', 'Codes',
            'distributions', 'codes_of', 'Latents', 'rows_at', 'part_of', 'open_latents', 'canvas', 'write', 'thumb',
            'cells', 'to_png', 'Shown', 'data_url', 'plain', 'simplex_map', 'number_row', 'code_map', 'changed',
-           'said_of', 'factor_view', 'Traversal', 'traverse', 'traversal_view', 'best_users', 'target_names',
-           'group_view', 'edited', 'nearest', 'Decoder', 'fit_decoder', 'student_digest', 'save_decoder',
-           'load_decoder', 'decoder_of', 'overlap', 'decoder_errors', 'editor_view', 'telling_edits', 'edits_view',
-           'History', 'history', 'curves', 'theatre_view', 'Player', 'player', 'panel', 'or_sentence', 'as_latents',
+           'said_of', 'factor_view', 'Traversal', 'traverse', 'traversal_view', 'best_users', 'group_view', 'edited',
+           'nearest', 'Decoder', 'fit_decoder', 'save_decoder', 'load_decoder', 'decoder_of', 'overlap',
+           'decoder_errors', 'editor_view', 'telling_edits', 'edits_view', 'History', 'history', 'curves',
+           'theatre_view', 'Player', 'player', 'panel', 'or_sentence', 'factor_sliders', 'as_latents',
            'explore_factors', 'traverse_factor', 'inspect_groups', 'edit_symbols', 'watch_training', 'compare']
 
 # %% ../nbs/07_latents.ipynb #5d6a684c
@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ from .factors import FactorDataset, Splits
 from .files import complete_file
 from .metrics import factor_distance, information, usage
 from .probes import RidgeProbes, linear_probe
-from .training import RunFolder, SSLMethod
+from .training import RunFolder, SSLMethod, weights_checksum
 
 # %% ../nbs/07_latents.ipynb #7aafc4aa
 class Codes(NamedTuple):
@@ -74,7 +74,6 @@ def distributions(
     return code.logits.softmax(-1)
 
 
-@torch.no_grad()
 def codes_of(
     method: SSLMethod,
     data: SplitData,
@@ -82,13 +81,10 @@ def codes_of(
     test_batch_size: int = 256,  # images at a time
 ) -> Codes:
     "What a method says of some images, in evaluation mode: with its temperature, without noise."
-    images, device, training, parts = data.dataset.images(rows), next(method.parameters()).device, method.training, []
-    method.eval()
+    images, device, parts = data.dataset.images(rows), next(method.parameters()).device, []
     for batch in images.split(test_batch_size):
-        encoded = method.student.encoder(batch.to(device))
-        code = method.student.bottleneck(method.student.embedder(encoded))
-        parts.append((encoded.float(), distributions(code), code.symbols))
-    method.train(training)
+        encoded, code = method.student.read(batch.to(device))
+        parts.append((encoded, distributions(code), code.symbols))
     encoded, soft, symbols = (None if part[0] is None else torch.cat(part).cpu().numpy() for part in zip(*parts))
     return Codes(np.asarray(rows), data.dataset.values[rows], images.numpy(), encoded, soft, symbols)
 
@@ -380,7 +376,7 @@ def traversal_view(latents: Latents, way: Traversal) -> Shown:
     for t in range(0, steps + 1 + -side // width, every):  # as many as fit
         picture.paste(thumb(way.codes.images[t], side - 2), (LEFT + t * width, 0))
         write(draw, LEFT + t * width + side / 2, side + 3, f"{way.codes.values[t, latents.factors.names.index(way.factor)]}", "mt")
-    write(draw, LEFT - 6, side + 3, way.factor[:10], "rt")
+    write(draw, LEFT - 6, side + 3, way.factor[:11], "rt")
     picture.paste(cells(way.moved[shown], width, row, "viridis"), (LEFT, top))
     for y, group in enumerate(shown):
         write(draw, LEFT - 6, top + y * row + row / 2, f"group {group}" if symbols is not None else f"z {group}", "rm")
@@ -417,11 +413,6 @@ def best_users(
     return [(f"symbol {s}", users[s], counts[s] / len(sample.rows)) for s in np.argsort(-counts, kind="stable")]
 
 
-def target_names(factors: Any) -> list[tuple[str, int]]:  # a factor, and how many columns it has
-    "What the columns of `Latents.weights` stand for."
-    return [(name, 1 if name not in factors.classes or size == 2 else size) for name, size in zip(factors.names, factors.sizes)]
-
-
 def group_view(latents: Latents, group: int) -> Shown:
     "The group inspector."
     users = best_users(latents, group)[:SHOWN_SYMBOLS]
@@ -432,7 +423,7 @@ def group_view(latents: Latents, group: int) -> Shown:
     write(draw, LEFT, top - 14, "images that use it most")
     write(draw, x0 - 8, top - 14, "share", "rt")
     x, columns, largest = x0, [], []
-    for i, (name, width) in enumerate(target_names(latents.factors)):
+    for i, (name, width) in enumerate(zip(latents.factors.names, RidgeProbes(latents.factors).widths)):
         write(draw, x, top - 14 - 13 * (i % 2), name)
         largest += [np.abs(latents.weights[..., len(columns) : len(columns) + width]).max().clip(1e-9)] * width
         columns += [x + cell * k for k in range(width)]
@@ -547,17 +538,9 @@ def fit_decoder(
     return decoder.eval()
 
 # %% ../nbs/07_latents.ipynb #6b56444e
-def student_digest(method: SSLMethod) -> str:
-    "Checksum of the student's weights."
-    digest = hashlib.sha256()
-    for value in method.student.state_dict().values():
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def save_decoder(decoder: Decoder, latents: Latents, path: Path) -> None:
     "Keeps a decoder, and for which student it is."
-    about = {"student": student_digest(latents.method), "sizes": json.dumps([decoder.n_features, decoder.channels, decoder.side])}
+    about = {"student": weights_checksum(latents.method.student), "sizes": json.dumps([decoder.n_features, decoder.channels, decoder.side])}
     with complete_file(path) as unfinished:
         save_file(decoder.state_dict(), unfinished, about)
 
@@ -571,7 +554,7 @@ def load_decoder(latents: Latents, path: Path) -> Decoder:
             decoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118, it is no dict
     except Exception as error:  # safetensors raises its own kinds
         raise ValueError(f"{path} is damaged or no decoder ({error}): delete it, and it is trained again") from error
-    if about["student"] != student_digest(latents.method):
+    if about["student"] != weights_checksum(latents.method.student):
         raise ValueError(f"{path} draws the codes of other weights than this run has now: delete it, and it is trained again")
     return decoder.eval()
 
@@ -817,16 +800,18 @@ class Player:
 
 
 def player(
-    frames: list[Image.Image],  # of one size
+    frames: list[Image.Image],  # of one width; those that are less tall get a white margin below
     labels: list[str],  # one for each frame
     alt: str,  # what there is to see, for those who do not
 ) -> Player:
     "Frames as HTML that moves by itself. Raises `ValueError` if there are none, or not one label for each."
     if not frames or len(labels) != len(frames):
         raise ValueError(f"a player needs one label for each frame, but got {len(labels)} labels for {len(frames)} frames")
-    tall = Image.new("RGB", (frames[0].width, sum(frame.height for frame in frames)))
+    height = max(frame.height for frame in frames)
+    frames = [ImageOps.pad(frame, (frame.width, height), color=PAPER, centering=(0, 0)) for frame in frames]
+    tall = Image.new("RGB", (frames[0].width, height * len(frames)))
     for i, frame in enumerate(frames):
-        tall.paste(frame, (0, i * frame.height))
+        tall.paste(frame, (0, i * height))
     palette = tall.quantize(64, Image.Quantize.FASTOCTREE)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     files = []
@@ -841,7 +826,7 @@ def player(
     return Player(PLAYER.format(name=name, width=frames[0].width, alt=html.escape(alt), caption=html.escape(alt), moving=data_url(moving.getvalue()),
                                 frames=json.dumps(files), labels=texts, pause=MILLISECONDS), alt)  # fmt: skip
 
-# %% ../nbs/07_latents.ipynb #43be210b
+# %% ../nbs/07_latents.ipynb #9fa2a99f
 def panel(
     view: Callable[..., Shown],  # answers the values of the controls, given by name
     controls: dict[str, Any],  # ipywidgets with a `value`
@@ -871,7 +856,7 @@ def panel(
     box.controls = controls
     return box
 
-
+# %% ../nbs/07_latents.ipynb #48acef91
 def or_sentence(widget: Callable) -> Callable:
     "A widget that opens a run's folder by itself, and is a sentence where there is something missing."
 
@@ -887,28 +872,33 @@ def or_sentence(widget: Callable) -> Callable:
     return opened
 
 
+def factor_sliders(latents: Latents) -> dict[str, Any]:  # by factor
+    "A slider for each factor, in the middle of its values."
+    import ipywidgets
+
+    sizes = zip(latents.factors.names, latents.factors.sizes)
+    return {name: ipywidgets.IntSlider(size // 2, 0, size - 1, description=name) for name, size in sizes}
+
+
 def as_latents(run: Any) -> Latents:
     "What is open already, or a run's folder, opened."
     return run if isinstance(run, Latents) else open_latents(run)
 
-
+# %% ../nbs/07_latents.ipynb #c4edd31e
 @or_sentence
 def explore_factors(
     run: Any,  # `Latents`, or the folder of a run
 ) -> Any:  # an ipywidgets box
     "The factor explorer: a slider for each factor."
-    import ipywidgets
-
     latents, last = as_latents(run), {}
 
     def view(**values: int) -> Shown:
         shown, last["codes"] = factor_view(latents, tuple(values.values()), last.get("codes"))
         return shown
 
-    sliders = {name: ipywidgets.IntSlider(size // 2, 0, size - 1, description=name) for name, size in zip(latents.factors.names, latents.factors.sizes)}
-    return panel(view, sliders, f"Factor explorer of {latents.title}")
+    return panel(view, factor_sliders(latents), f"Factor explorer of {latents.title}")
 
-
+# %% ../nbs/07_latents.ipynb #c0e826a5
 @or_sentence
 def traverse_factor(
     run: Any,  # `Latents`, or the folder of a run
@@ -918,10 +908,10 @@ def traverse_factor(
 
     latents = as_latents(run)
     controls = {"factor": ipywidgets.Dropdown(options=latents.factors.names, value=latents.factors.names[-1], description="runs")}
-    controls |= {f"at_{name}": ipywidgets.IntSlider(size // 2, 0, size - 1, description=name) for name, size in zip(latents.factors.names, latents.factors.sizes)}
+    controls |= {f"at_{name}": slider for name, slider in factor_sliders(latents).items()}
     return panel(lambda factor, **values: traversal_view(latents, traverse(latents, factor, tuple(values.values()))), controls, f"Traversal of {latents.title}")
 
-
+# %% ../nbs/07_latents.ipynb #b1d7a56c
 @or_sentence
 def inspect_groups(
     run: Any,  # `Latents`, or the folder of a run
@@ -933,7 +923,7 @@ def inspect_groups(
     group = ipywidgets.IntSlider(0, 0, latents.n_groups - 1, description="group" if latents.n_symbols else "number of z")
     return panel(lambda group: group_view(latents, group), {"group": group}, f"Group inspector of {latents.title}")
 
-
+# %% ../nbs/07_latents.ipynb #4dbbca73
 @or_sentence
 def edit_symbols(
     run: Any,  # `Latents`, or the folder of a run
@@ -961,7 +951,7 @@ def edit_symbols(
     }
     return panel(view, controls, f"Symbol editor of {latents.title}")
 
-
+# %% ../nbs/07_latents.ipynb #e7f28f3d
 @or_sentence
 def watch_training(
     run: Any,  # `History`, or the folder of a run
@@ -976,7 +966,7 @@ def watch_training(
     }
     return panel(lambda t, image: theatre_view(told, t, image), controls, f"Training theatre of {told.title}")
 
-
+# %% ../nbs/07_latents.ipynb #3112b3ce
 def compare(
     widget: Callable,  # one of the widgets above
     runs: list[Any],  # what it opens

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'HEADS', 'MLP_WIDTH', 'box_sums', 'PooledConv', 'patches_3x3', 'normalized_conv', 'InputNorm', 'CNN',
-           'ResNet18', 'head']
+           'with_small_stem', 'ResNet18', 'head']
 
 # %% ../nbs/01e_networks.ipynb #ba5c31e0
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet18
+from torchvision.models import ResNet, resnet18
 
 # %% ../nbs/01e_networks.ipynb #a1df123b
 def box_sums(
@@ -160,6 +160,16 @@ class CNN(nn.Module):
             x = layer(x)
         return x.flatten(1)
 
+# %% ../nbs/01e_networks.ipynb #822c7c3f
+def with_small_stem(
+    network: ResNet,  # changed in place
+    in_channels: int = 3,
+) -> ResNet:  # the same
+    "Gives a ResNet the stem for small images: a 3×3 convolution with stride 1, and no max-pool (arXiv 2002.05709, appendix B.9)."
+    network.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
 # %% ../nbs/01e_networks.ipynb #e8435ba7
 class ResNet18(nn.Module):
     "torchvision's ResNet-18 (arXiv 1512.03385) with a stem for small images, and a linear layer to `hidden_size`."
@@ -174,9 +184,7 @@ class ResNet18(nn.Module):
         super().__init__()
         if h_dim != 64:
             raise ValueError(f"ResNet18 has h_dim=64, not {h_dim}")
-        self.layers = resnet18(num_classes=hidden_size)
-        self.layers.conv1 = nn.Conv2d(in_channels, h_dim, 3, padding=1, bias=False)
-        self.layers.maxpool = nn.Identity()
+        self.layers = with_small_stem(resnet18(num_classes=hidden_size), in_channels)
         self.last_bn = nn.BatchNorm1d(hidden_size) if last_enc_bn else nn.Identity()
 
     def forward(

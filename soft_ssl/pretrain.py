@@ -36,7 +36,7 @@ from tqdm import tqdm
 from .bottleneck import check_at_least
 from .experiment import Option, options_of
 from soft_ssl.large_scale import (
-    IMAGE_SETS, LARGE_METHODS, SMALL_CROP, LargeMethod, Views, batches, build_large, extra, fingerprint, image_data, n_classes, synchronized, views,
+    IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, extra, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
     LivePlot, RunFolder, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
@@ -131,7 +131,7 @@ def make_optimizer(
     groups = [{"params": matrices, "weight_decay": wd}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=1.0, momentum=0.9) if optimizer == "SGD" else torch.optim.AdamW(groups, lr=1.0)
 
-# %% ../nbs/09a_pretrain.ipynb #aca58784
+# %% ../nbs/09a_pretrain.ipynb #90a65ade
 REQUEUE = 75  # exit code of a run that was stopped and wants to go on
 MINUTES_BETWEEN_CHECKPOINTS = 10.0
 STEPS_TO_ESTIMATE = 20  # after so many the time of the whole run is said
@@ -145,7 +145,7 @@ def here() -> PartialState:
 class Stopped(KeyboardInterrupt):
     "A run was asked to stop and has kept its state."
 
-
+# %% ../nbs/09a_pretrain.ipynb #1fda43a6
 def deaf(worker: int) -> None:
     "A reader outlives the signal that asks its run to stop: the last steps still need it."
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -163,15 +163,28 @@ def read(
         pictures, batch_sampler=asked, num_workers=workers, worker_init_fn=deaf, pin_memory=pin, prefetch_factor=4 if workers else None
     )
 
-
-def count_steps(n: int, epochs: int, max_steps: int, train_batch_size: int, accumulate: int) -> tuple[int, float]:
-    "Steps of a run on `n` images, and steps an epoch."
+# %% ../nbs/09a_pretrain.ipynb #a8194432
+def count_steps(
+    n: int,  # images there are
+    epochs: int,  # times that all of them are seen
+    max_steps: int,  # goes over `epochs`; 0 does not
+    train_batch_size: int,  # images at a time, over all processes
+    accumulate: int,  # batches a step
+) -> tuple[int, float]:  # of the run, at least 1; and of an epoch
+    "How many steps there are."
     per_epoch = n / (train_batch_size * accumulate)
     return max_steps or max(1, int(epochs * per_epoch)), per_epoch
 
 
-def check_loop(optimizer: str, precision: str, device: torch.device, train_batch_size: int, processes: int, **least_one: float) -> str:
-    "The precision to compute in. Raises `ValueError` for what the loop cannot do."
+def check_loop(
+    optimizer: str,  # one of `LARGE_OPTIMIZERS`
+    precision: str,  # one of `LARGE_PRECISIONS`
+    device: torch.device,
+    train_batch_size: int,  # images at a time, over all processes
+    processes: int,  # that train together
+    **least_one: float,  # options that must be at least 1
+) -> str:  # the precision to compute in: fp32, bf16 or fp16
+    "Raises `ValueError` for what the loop cannot do."
     for name, value, choices in (("optimizer", optimizer, LARGE_OPTIMIZERS), ("precision", precision, LARGE_PRECISIONS)):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}")
@@ -182,7 +195,7 @@ def check_loop(optimizer: str, precision: str, device: torch.device, train_batch
         raise ValueError("fp16 needs a CUDA device: use --precision fp32 or bf16")
     return precision if precision == "fp16" else choose_precision(precision, device)
 
-
+# %% ../nbs/09a_pretrain.ipynb #ced485ce
 def fit_large(
     method: LargeMethod,
     pictures: Dataset,  # of pairs: uint8 `(3, H, W)`, label
@@ -304,7 +317,7 @@ def fit_large(
             run.save_best(method)
     return pd.DataFrame(rows)
 
-
+# %% ../nbs/09a_pretrain.ipynb #43da1493
 def restore(
     run: RunFolder,
     method: LargeMethod,
@@ -435,9 +448,7 @@ def pretrain_options(
     method: str,  # one of `LARGE_METHODS`
 ) -> dict[str, Option]:
     "Every option of a run. Raises `ValueError` for an unknown method."
-    if method not in LARGE_METHODS:
-        raise ValueError(f"the method must be one of {', '.join(LARGE_METHODS)}, but is {method!r}")
-    sources = (LARGE_METHODS[method], image_data, views, fit_large)
+    sources = (large_method_class(method), image_data, views, fit_large)
     options = {name: option for source in sources for name, option in options_of(source).items()}
     return {name: option for name, option in options.items() if name not in ("train", "side", "reload")} | {"processes": PROCESSES}
 

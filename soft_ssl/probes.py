@@ -88,6 +88,12 @@ class RidgeProbes:
         "What a probe has to predict: `(n,)` classes, or numbers in [0, 1]."
         return self.factors.target(values, factor)
 
+    @property
+    def widths(self) -> list[int]:  # for each factor
+        "How many columns stand for it: one for a number or for a choice of two, else one for each class."
+        sizes = zip(self.factors.names, self.factors.sizes)
+        return [1 if name not in self.factors.classes or size == 2 else size for name, size in sizes]
+
     def columns(
         self,
         values: np.ndarray,  # `(n, F)` factor values
@@ -164,12 +170,8 @@ class RidgeProbes:
     ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
         "What the probes say of images."
         outputs = (features.float() @ self.weights + self.intercept).cpu()
-        widths = [
-            1 if name not in self.factors.classes or size == 2 else size
-            for name, size in zip(self.factors.names, self.factors.sizes)
-        ]
         predictions = {}
-        for name, size, part in zip(self.factors.names, self.factors.sizes, outputs.split(widths, 1)):
+        for name, size, part in zip(self.factors.names, self.factors.sizes, outputs.split(self.widths, 1)):
             if name not in self.factors.classes:
                 predictions[name] = part[:, 0].numpy()
             else:

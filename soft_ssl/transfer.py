@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['MOMENTUM', 'DECAY_AT', 'PROBE_MEMORY', 'KNN_TEMPERATURE', 'KNN_MEMORY', 'BLOCKS', 'TRANSFERS', 'PLOTS', 'TEST_SHARE',
-           'weights_checksum', 'data_checksum', 'Features', 'device_of', 'extract', 'Reader', 'OnlineProbes', 'Cell',
-           'ProbeGrid', 'passes', 'new_grids', 'train_grids', 'count_correct', 'accuracies', 'Frozen', 'numbers',
-           'Probe', 'stack', 'hold_back', 'fit_linear', 'linear', 'plot_linear', 'tau_transfer', 'plot_tau_transfer',
-           'mean_and_std', 'mask', 'top_k', 'plot_top_k', 'rows_at_once', 'knn_votes', 'knn', 'labelled_share',
-           'finetune', 'umap', 'plot_umap', 'plain_resnet', 'export_backbone', 'load_backbone', 'labelled',
-           'load_frozen', 'transfer', 'export_run']
+           'data_checksum', 'Features', 'device_of', 'extract', 'Reader', 'OnlineProbes', 'Cell', 'ProbeGrid', 'passes',
+           'new_grids', 'train_grids', 'count_correct', 'accuracies', 'Frozen', 'numbers', 'Probe', 'stack',
+           'hold_back', 'fit_linear', 'linear', 'plot_linear', 'tau_transfer', 'plot_tau_transfer', 'mean_and_std',
+           'mask', 'top_k', 'plot_top_k', 'rows_at_once', 'knn_votes', 'knn', 'labelled_share', 'finetune', 'umap',
+           'plot_umap', 'plain_resnet', 'export_backbone', 'load_backbone', 'labelled', 'load_frozen', 'transfer',
+           'export_run']
 
 # %% ../nbs/09b_transfer.ipynb #7ec0ab24
 import copy
@@ -40,22 +40,12 @@ from tqdm import tqdm
 from .bottleneck import Continuous, entropy
 from .files import complete_file
 from .large_scale import Resized, image_data, load_pretrained
+from .networks import with_small_stem
 from .plotting import save_figure, set_theme
-from .training import RunFolder, batch_indices, keep_memory, learning_rate, stream_seed
+from .training import RunFolder, batch_indices, keep_memory, learning_rate, stream_seed, weights_checksum
 from .views import VIEWS
 
 # %% ../nbs/09b_transfer.ipynb #1a7e0dd3
-def weights_checksum(
-    module: nn.Module,
-) -> str:  # hexadecimal
-    "Checksum of all weights and buffers of a module."
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def data_checksum(
     dataset: Dataset,  # gives (uint8 tensor (3, H, W), int)
 ) -> str:  # hexadecimal
@@ -762,10 +752,7 @@ def plain_resnet(
     "A torchvision ResNet that gives features."
     model = ResNet(BLOCKS[block], list(layers))
     model.fc = nn.Identity()
-    if small_stem:
-        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        model.maxpool = nn.Identity()
-    return model
+    return with_small_stem(model) if small_stem else model
 
 
 @torch.no_grad()

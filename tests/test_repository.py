@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from strip_widgets import WIDGET
+from tidy_outputs import tidy
 
 TOP = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(TOP.glob("nbs/**/*.ipynb"))
@@ -50,12 +50,13 @@ def test_readme_is_current():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_is_small_executed_and_without_errors(path):
-    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     outputs = [output for cell in code for output in cell.outputs]
     assert path.stat().st_size < 1_000_000
     assert outputs
     assert [output for output in outputs if output.output_type == "error"] == []
-    assert [output for output in outputs if WIDGET in output.get("data", {})] == [], "run tests/strip_widgets.py"
+    assert not tidy(notebook), "run tests/tidy_outputs.py"
 
 
 def test_style():
