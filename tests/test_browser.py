@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -413,8 +414,11 @@ def ask(lab, path, method="GET"):
 def wait_for_kernel(lab):
     "Returns when the kernel has answered JupyterLab: cells that are run before that may wait for ever."
     for _ in range(240):
-        kernels = ask(lab, "kernels")
-        if kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"]:
+        try:
+            kernels = ask(lab, "kernels")
+        except urllib.error.HTTPError as error:  # while a kernel is being started, the server cannot always list it
+            kernels = f"{error}: {error.read()[:500]}"
+        if isinstance(kernels, list) and kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"]:
             time.sleep(2)  # what the kernel said is on its way through the page
             return
         time.sleep(0.25)
