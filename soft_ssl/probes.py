@@ -22,7 +22,7 @@ from .factors import Factors
 from .training import SSLMethod, keep_memory
 
 # %% ../nbs/05_probes.ipynb #d3c42db9
-ROWS_AT_ONCE, COLUMNS_AT_ONCE = 4096, 2048
+ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
 
 
 def is_one_hot(
@@ -48,21 +48,20 @@ def counts_bytes(
 
 
 def add_products(
-    total: Tensor,  # float64 `(D, D)`, changed in place
+    total: Tensor,  # float64 `(D, D)`, changed in place up to its diagonal
     x: Tensor,  # `(n, D)`, n under 2**24
+    one_hot: bool = False,  # whether `x` is known to be so
 ) -> None:
-    "Adds `x.T @ x` to a total: exact counts for a one-hot `x`, else in double precision."
-    one_hot = is_one_hot(x)
+    "Adds the lower triangle of `x.T @ x` to a total: exact counts for a one-hot `x`, else in double precision."
     bytes_ = one_hot and counts_bytes(x.device)
     x = x.to(torch.int8 if bytes_ else torch.float32 if one_hot else torch.float64)
     multiply = torch._int_mm if bytes_ else torch.mm
-    for i in range(0, x.shape[1], COLUMNS_AT_ONCE):
-        left = x[:, i : i + COLUMNS_AT_ONCE].T.contiguous()
-        for j in range(i, x.shape[1], COLUMNS_AT_ONCE):
-            product = multiply(left, x[:, j : j + COLUMNS_AT_ONCE].contiguous())
-            total[i : i + len(left), j : j + product.shape[1]] += product
-            if j > i:
-                total[j : j + product.shape[1], i : i + len(left)] += product.T
+    parts = [part.contiguous() for part in x.split(COLUMNS_AT_ONCE, 1)]
+    for i, left in enumerate(parts):
+        rows = total.narrow(0, i * COLUMNS_AT_ONCE, left.shape[1])
+        left = left.T.contiguous()
+        for into, right in zip(rows.split(COLUMNS_AT_ONCE, 1), parts[: i + 1]):
+            into += multiply(left, right)
 
 # %% ../nbs/05_probes.ipynb #f8205ae2
 class RidgeProbes:
@@ -136,11 +135,12 @@ class RidgeProbes:
         y = y.double() - self.y0
         x = x if counted and not self.x0.any() else x.double() - self.x0
         self.count += len(x)
-        add_products(self.xx, x)
-        x = x.double()
-        self.x_sum += x.sum(0)
+        add_products(self.xx, x, counted)
         self.y_sum += y.sum(0)
-        self.xy += x.T @ y
+        for part, x_sum, xy in zip(*(t.split(COLUMNS_AT_ONCE, d) for t, d in ((x, 1), (self.x_sum, 0), (self.xy, 0)))):
+            part = part.double()  # a part at a time: all of it would be twice as large as `x`
+            x_sum += part.sum(0)
+            xy += part.T @ y
 
     def solve(self) -> "RidgeProbes":
         "Computes the weights from what was added. Raises `ValueError` if that was nothing, or not finite."
@@ -150,15 +150,15 @@ class RidgeProbes:
                 "the probes have no training features, or features that are not finite: is the checkpoint sound?"
             )
         x_mean, y_mean = self.x_sum / self.count, self.y_sum / self.count
-        xx = self.xx - self.count * torch.outer(x_mean, x_mean)
-        xy = self.xy - self.count * torch.outer(x_mean, y_mean)
+        gram = torch.addr(self.xx, x_mean, x_mean, alpha=-self.count)
+        xy = torch.addr(self.xy, x_mean, y_mean, alpha=-self.count)
         scale = torch.ones_like(x_mean)
         if self.standardize:
-            std = (xx.diagonal() / self.count).clamp_min(0).sqrt()
+            std = (gram.diagonal() / self.count).clamp_min(0).sqrt()
             scale = torch.where(std > 1e-6, std, 1.0)
-        gram = xx / torch.outer(scale, scale) + self.ridge * torch.eye(
-            len(xx), dtype=xx.dtype, device=xx.device
-        )
+            gram.div_(scale[:, None]).div_(scale)
+        gram.diagonal().add_(self.ridge)
+        # the factorisation reads the lower triangle alone
         weights = torch.cholesky_solve(xy / scale[:, None], torch.linalg.cholesky(gram)) / scale[:, None]
         self.weights = weights.float()
         self.intercept = (self.y0 + y_mean - (self.x0 + x_mean) @ weights).float()
