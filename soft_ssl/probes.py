@@ -145,7 +145,7 @@ class RidgeProbes:
     def solve(self) -> "RidgeProbes":
         "Computes the weights from what was added. Raises `ValueError` if that was nothing, or not finite."
         self.take_in()
-        if self.count == 0 or not (self.xx.isfinite().all() and self.xy.isfinite().all()):
+        if self.count == 0 or not (self.xx.diagonal().isfinite().all() and self.xy.isfinite().all()):
             raise ValueError(
                 "the probes have no training features, or features that are not finite: is the checkpoint sound?"
             )
