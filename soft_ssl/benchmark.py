@@ -363,8 +363,10 @@ def peak_memory(
     work: str,  # `plain` or a key of `MODES`
     data_path: str | Path,
     train_batch_size: int,
-) -> float:  # GB, of the main process alone
+) -> float:  # GB, of the main process alone; NaN where the system is not Linux, which says it
     "Peak memory of a process that does two training steps at the study's size."
+    if not Path("/proc/self/status").exists():
+        return math.nan
     step = (
         "plain_fit(method, images, max_steps=2, train_batch_size=B)" if work == "plain"
         else f"fit(method, images, max_steps=2, train_batch_size=B, show_progress=False, **MODES[{work!r}])"
@@ -372,9 +374,10 @@ def peak_memory(
     program = (
         "from soft_ssl.benchmark import MODES, STUDY_SIZE, new_method, plain_fit\n"
         "from soft_ssl.datasets import load\nfrom soft_ssl.training import fit\n"
-        f"import resource\nB = {train_batch_size}\n"
+        f"from pathlib import Path\nB = {train_batch_size}\n"
         f"data = load('dsprites', 1, data_path={str(data_path)!r}); images = data.images('train'); method = new_method(data, **STUDY_SIZE)\n"
-        f"{step}\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        # resource.getrusage would count the parent as well, whose memory a process holds before it becomes this one
+        f"{step}\nprint(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1]) / 1e6
