@@ -424,7 +424,7 @@ def equal_learning(
 
 def plot_learning(losses: pd.DataFrame, scores: pd.DataFrame, title: str) -> Figure:
     "Losses (mean over ten steps) with the spread of the plain seeds, and probe scores beside them."
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.5, 2.8), width_ratios=(1, 1.4))
     smooth = losses.assign(step=(losses["step"] - 1) // 10 * 10 + 5)
     sns.lineplot(smooth, x="step", y="loss", hue="contestant", errorbar=("pi", 100), ax=left)
     shown = scores.assign(probe=scores["feature"] + "\n" + scores["split"])
