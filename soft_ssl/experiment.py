@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['METHODS', 'NOT_IN_RUN_ID', 'EVALUATIONS', 'Option', 'options_of', 'method_class', 'method_options', 'run_name',
            'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data', 'probe_scores',
-           'selection_score', 'part_to_select_on', 'is_finished', 'train', 'load_run', 'evaluate', 'evaluation_file']
+           'selection_score', 'part_to_select_on', 'is_finished', 'train', 'run_folder', 'train_in', 'check_values',
+           'load_run', 'evaluate', 'evaluation_file', 'repeat']
 
 # %% ../nbs/06a_experiment.ipynb #7c11f7c4
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,7 +151,7 @@ def save_figures(run: RunFolder) -> None:
         ("probes", plot_probes, run.evaluations_file),
     ):
         if table.exists():
-            fig = plot(pd.read_csv(table), title)
+            fig = plot(run.read_table(table), title)
             save_figure(fig, run.path / "figures" / f"{name}.png")
             plt.close(fig)
 
@@ -226,7 +228,30 @@ def train(
         config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
     data = load_data(config)
     select_on = part_to_select_on(data, select_on)
-    run = RunFolder(Path(root_path) / exp_name / (run_id or run_name(method, config)))
+    run = run_folder(root_path, exp_name, run_id or run_name(method, config))
+    with run.alone():
+        train_in(run, method, config, data, select_on, reload, image_memory)
+    return run
+
+
+def run_folder(root_path: str | Path, exp_name: str, run_id: str) -> RunFolder:
+    "Where a run stands. Raises `ValueError` if its name leads out of the folder of all runs."
+    path = Path(root_path) / exp_name / run_id
+    if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root_path)) or not run_id:
+        raise ValueError(f"exp_name and run_id name a folder in {root_path}, but {exp_name!r} and {run_id!r} lead out of it")
+    return RunFolder(path)
+
+
+def train_in(
+    run: RunFolder,  # nobody else trains in it
+    method: str,
+    config: dict[str, Any],  # every option of the method
+    data: SplitData,
+    select_on: str,  # val or iid
+    reload: bool,
+    image_memory: float,  # GB
+) -> None:
+    "What `train` does once everything is named."
     if run.config_file.exists() and not reload:
         raise FileExistsError(
             f"{run.path} holds a run already: add --reload to go on with it, or give another --run_id"
@@ -239,7 +264,7 @@ def train(
         if before != now:
             raise ValueError(f"{run.path} was trained with other options: give another --run_id")
     if is_finished(run, config["max_steps"]):
-        return run
+        return
     built = build_method(method, config, data)
     about = {"source": data.dataset.source, "sha256": data.dataset.sha256, "images": len(data.dataset)}
     run.write_config(
@@ -260,13 +285,23 @@ def train(
         reload=reload,
         **{n: config[n] for n in options_of(fit) if n in config},
     )
-    last = pd.read_csv(run.evaluations_file)
+    last = run.read_table(run.evaluations_file)
     last = last[last["step"] == last["step"].max()].drop(columns=["step", "selection_score"])
     run.write_table(run.probes_file, last)
     save_figures(run)
-    return run
 
 # %% ../nbs/06a_experiment.ipynb #ddbc1e6e
+def check_values(config: dict[str, Any], options: dict[str, Option], file: Path) -> None:
+    "Raises `ValueError` if something in a configuration that was read from a file is of another kind than its option."
+    for name, option in options.items():
+        kinds = (int, float) if option.kind is float else (option.kind,)
+        if type(config[name]) not in kinds:
+            raise ValueError(f"{name} in {file} must be of the kind {option.kind.__name__}, but is {config[name]!r}")
+    about = config["data"]
+    if not isinstance(about, dict) or not all(isinstance(about.get(key), str) for key in ("source", "sha256")):
+        raise ValueError(f"{file} does not say source and sha256 of the data")
+
+
 def load_run(
     run_path: str | Path,  # of the run folder
     data_path: str | Path = "",  # folder of the data files; empty takes the run's
@@ -277,11 +312,12 @@ def load_run(
     "Rebuilds a run. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or from other data."
     run = RunFolder(run_path)
     config = run.read_config()
-    options = method_options(config.get("method", ""))
+    options = method_options(str(config.get("method", "")))
     # what changes nothing about the weights may be missing: older runs do not have it
     config = {name: option.default for name, option in options.items() if name in NOT_IN_RUN_ID} | config
     if missing := {"method", "data", *options} - set(config):
         raise ValueError(f"{run.config_file} has no {min(missing)}: it is damaged, or of another version")
+    check_values(config, options, run.config_file)
     source = config["data"]["source"]
     data = load_data(config | {"data_path": str(data_path) or config["data_path"], "source": source})
     if data.dataset.sha256 != config["data"]["sha256"]:
@@ -319,3 +355,29 @@ def evaluate(
 def evaluation_file(run: RunFolder, evaluation: Callable[..., pd.DataFrame]) -> Path:
     "Where an evaluation's table stands."
     return run.probes_file if evaluation is linear_probe else run.path / f"{evaluation.__name__}.csv"
+
+# %% ../nbs/06a_experiment.ipynb #2cf6e2cd
+def repeat(
+    config_file: str | Path,  # config.json of a run, or the folder that it stands in
+    exp_name: str = "repeated",  # folder that groups the runs
+    root_path: str = "./experiments",  # folder of all runs
+    data_path: str = "",  # folder of the data files; empty takes the run's
+) -> tuple[RunFolder, float | None]:  # the new run, and the largest difference of a score; None if the old one has no scores
+    "Trains a run again from its configuration alone. Raises `ValueError` if that is damaged, or the data is not the same."
+    config_file = Path(config_file)
+    old = RunFolder(config_file.parent if config_file.is_file() else config_file)
+    config = old.read_config()
+    options = method_options(str(config.get("method", "")))
+    if missing := {"method", "data", "select_on", *options} - set(config):
+        raise ValueError(f"{old.config_file} has no {min(missing)}: it is damaged, or of another version")
+    check_values(config, options, old.config_file)
+    chosen = {name: config[name] for name in options} | {"source": config["data"]["source"]}
+    chosen["data_path"] = data_path or chosen["data_path"]
+    if load_data(chosen).dataset.sha256 != config["data"]["sha256"]:
+        raise ValueError(f"the data in {chosen['data_path']} is not what {old.path} was trained on: its checksum differs")
+    run = train(config["method"], exp_name=exp_name, root_path=root_path, run_id=old.path.resolve().name, select_on=config["select_on"], **chosen)
+    if not old.probes_file.exists():
+        return run, None
+    keys = ["feature", "split", "factor", "metric"]
+    before, now = (folder.read_table(folder.probes_file).set_index(keys)["score"] for folder in (old, run))
+    return run, float((before - now).abs().max(skipna=False))

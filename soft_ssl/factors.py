@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['FILE_VERSION', 'CHUNK_BYTES', 'SPLIT_SEED', 'Factors', 'chunk_rows', 'create_images', 'progress_bar',
-           'write_factor_file', 'pixel_moments', 'FactorDataset', 'StoredImages', 'write_factor_parts', 'copy_chunks',
-           'Splits', 'Composition', 'split_by_composition', 'check_no_leak', 'shared_images']
+           'write_factor_file', 'tables_digest', 'pixel_moments', 'check_tables', 'FactorDataset', 'StoredImages',
+           'write_factor_parts', 'copy_chunks', 'Splits', 'Composition', 'split_by_composition', 'check_no_leak',
+           'shared_images']
 
 # %% ../nbs/01_factors.ipynb #e67ad018
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -126,11 +128,23 @@ def write_factor_file(
                 moments[done : done + len(chunk)] = pixel_moments(chunk)
                 done += len(chunk)
                 bar.update(len(chunk))
+            if done:
+                file.attrs["tables_sha256"] = tables_digest(file)
         if done != len(values):
             raise ValueError(
                 f"{done} images for {len(values)} rows of factors: what {Path(path).name} is made from is not complete"
             )
     return Path(path)
+
+
+def tables_digest(file: h5py.File) -> str:  # hexadecimal
+    "Checksum of all that a file says besides its images, which have one for each chunk."
+    digest = hashlib.sha256()
+    for key in sorted(set(file.attrs) - {"tables_sha256"}):
+        digest.update(f"{key}={np.asarray(file.attrs[key]).tolist()}\n".encode())
+    for name in ("factors", "pixel_moments"):
+        digest.update(file[name][:].tobytes())
+    return digest.hexdigest()
 
 
 def pixel_moments(
@@ -141,6 +155,19 @@ def pixel_moments(
     return torch.stack([pixels.mean(1), pixels.square().mean(1)], -1).double().numpy()
 
 # %% ../nbs/01_factors.ipynb #7d35ed54
+def check_tables(file: h5py.File) -> None:
+    "Raises `ValueError` if tables are missing, of another kind, of different lengths, or stand in another file."
+    kinds = {"images": (4, "u"), "factors": (2, "i"), "pixel_moments": (3, "f")}
+    for name, (axes, kind) in kinds.items():
+        table = file[name]
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink) or table.external or table.is_virtual:
+            raise ValueError(f"{name} stands in another file")
+        if table.ndim != axes or table.dtype.kind != kind or len(table) != len(file["images"]):
+            raise ValueError(f"{name} is {table.dtype} {table.shape}, which does not fit")
+    if file["images"].dtype != np.uint8 or file["pixel_moments"].shape[1:] != (file["images"].shape[3], 2):
+        raise ValueError("the images are not 8-bit, or not those of the moments")
+
+
 class FactorDataset:
     "Images on a factor grid, read from an HDF5 file when they are asked for."
 
@@ -155,10 +182,13 @@ class FactorDataset:
         try:
             with h5py.File(self.path) as file:
                 about = dict(file.attrs)
+                check_tables(file)
                 self.values = file["factors"][:]  # `(N, F)` int16
                 self.moments = file["pixel_moments"][:]  # `(N, C, 2)`
                 self.image_shape = file["images"].shape[1:]  # `(H, W, C)`
-                complete = len(file["images"]) == len(self.values) == len(self.moments)
+                digest = tables_digest(file)
+                if about.get("tables_sha256", digest) != digest:  # older files have none
+                    raise ValueError("its factors or moments have another checksum")
             self.name, self.source, self.sha256 = (str(about[key]) for key in ("name", "source", "sha256"))
             self.version = int(about["version"])
             words = {
@@ -166,7 +196,7 @@ class FactorDataset:
                 for key in ("names", "classes", "circular")
             }
             self.factors = Factors(sizes=tuple(int(size) for size in about["factor_sizes"]), **words)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(
                 f"{self.path} is damaged or no factor file ({error}): delete it and make it again"
             ) from error
@@ -174,7 +204,8 @@ class FactorDataset:
             raise ValueError(
                 f"{self.path} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
             )
-        if not complete or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
+        fits = self.values.shape[1] == len(self.factors.sizes)
+        if not fits or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
             raise ValueError(
                 f"{self.path} is damaged (its tables do not fit each other): delete it and make it again"
             )
@@ -201,7 +232,7 @@ class FactorDataset:
                     low, high = index[here[0]], index[here[-1]] + 1
                     block = torch.from_numpy(stored[low:high])
                     result[torch.from_numpy(here)] = block[torch.from_numpy(index[here] - low)]
-        except (OSError, KeyError, RuntimeError) as error:
+        except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(f"{self.path} is damaged ({error}): delete it and make it again") from error
         return result
 
@@ -272,6 +303,7 @@ def write_factor_parts(
                         )
                     moments[number * part_size : (number + 1) * part_size] = source_file["pixel_moments"][:]
                     copy_chunks(source_file["images"], images, number * part_size)
+            file.attrs["tables_sha256"] = tables_digest(file)
     shutil.rmtree(folder, ignore_errors=True)
     return path
 

@@ -6,8 +6,9 @@
 __all__ = ['BOTTLENECKS', 'STREAMS', 'SCHEDULERS', 'CHECKPOINT_VERSION', 'CHECKPOINTS', 'LEAST_SPREAD', 'LEAST_RANK',
            'PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'M_MMAP_MAX', 'M_TRIM_THRESHOLD', 'OPTIMIZERS',
            'SECONDS_BETWEEN_CHECKPOINTS', 'Output', 'Network', 'SSLMethod', 'stream_seed', 'batch_indices',
-           'learning_rate', 'provenance', 'RunFolder', 'weights_checksum', 'in_notebook', 'LivePlot', 'effective_rank',
-           'collapsed', 'choose_precision', 'choose_compile', 'compile_encoders', 'keep_memory', 'stop_signal', 'fit']
+           'learning_rate', 'tensors_checksum', 'config_checksum', 'provenance', 'RunFolder', 'weights_checksum',
+           'in_notebook', 'LivePlot', 'effective_rank', 'collapsed', 'choose_precision', 'choose_compile',
+           'compile_encoders', 'keep_memory', 'stop_signal', 'out_of_memory', 'room_for', 'fit']
 
 # %% ../nbs/01f_training.ipynb #ae582ed6
 import copy
@@ -24,7 +25,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -35,14 +38,15 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from . import __version__
-from .bottleneck import VQ, Code, Continuous, GumbelSoftmax, Softmax
+from .bottleneck import VQ, Code, Continuous, GumbelSoftmax, Softmax, check_at_least
 from .factors import StoredImages
-from .files import complete_file
+from .files import complete_file, only_one, remove_unfinished
 from .networks import ENCODERS, InputNorm, head
 from .views import VIEWS
 
@@ -140,6 +144,7 @@ class SSLMethod(nn.Module):
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}")
         if not 0 <= ema <= 1:
             raise ValueError(f"ema must be from 0 to 1, but is {ema}")
+        check_at_least(1, h_dim=h_dim, hidden_size=hidden_size)
         self.ema, self.pass_views_together, self.hidden_size = ema, pass_views_together, hidden_size
         if encode_method == "Continuous":
             bottleneck = Continuous(hidden_size)
@@ -276,6 +281,25 @@ def learning_rate(
 
 # %% ../nbs/01f_training.ipynb #1d0ac7b3
 CHECKPOINT_VERSION = 1
+
+
+def tensors_checksum(
+    tensors: Iterable[tuple[str, Tensor]],  # with their names
+) -> str:  # hexadecimal
+    "Checksum of tensors and their names."
+    digest = hashlib.sha256()
+    for name, value in tensors:
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def config_checksum(
+    config: dict[str, Any],  # as it comes out of JSON
+) -> str:  # hexadecimal
+    "Checksum of a configuration."
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
 CHECKPOINTS = ("last", "best")
 
 
@@ -305,21 +329,44 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         "Keeps what led to the run."
+        plain = json.loads(json.dumps(config, default=str))
         with complete_file(self.config_file) as unfinished:
-            unfinished.write_text(json.dumps(config, indent=1, default=str) + "\n")
+            unfinished.write_text(json.dumps(plain | {"checksum": config_checksum(plain)}, indent=1) + "\n")
 
     def read_config(self) -> dict[str, Any]:
         "Raises `FileNotFoundError` or `ValueError` if this is not the folder of a run."
         if not self.config_file.is_file():
             raise FileNotFoundError(f"{self.path} is not the folder of a run: it has no config.json")
         try:
-            return dict(json.loads(self.config_file.read_text()))
-        except (ValueError, TypeError, UnicodeDecodeError) as error:
+            config = dict(json.loads(self.config_file.read_text()))
+            checksum = config.pop("checksum", None)  # older runs have none
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{self.config_file} is damaged ({error}): restore it or train again") from error
+        if checksum not in (None, config_checksum(config)):
+            raise ValueError(f"{self.config_file} is not as it was written: restore it, or remove its line `checksum` if that is meant")
+        return config
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        "One process at a time trains here. Raises `BlockingIOError` if another one does."
+        with only_one(self.path / "run", busy=f"another process trains in {self.path}: wait for it, or give another --run_id"):
+            remove_unfinished(self.config_file, self.metrics_file, self.evaluations_file, self.checkpoint_file, self.best_file)
+            yield
+
+    def read_table(self, file: Path) -> pd.DataFrame:
+        "Raises `ValueError` if a table is damaged."
+        try:
+            table = pd.read_csv(file)
+            if "step" in table and len(table) and not (table["step"].dtype.kind == "i" and (table["step"] >= 0).all()):
+                raise ValueError("a step is no number")
+            table.columns.get_loc("step" if file in (self.metrics_file, self.evaluations_file) else "score")
+        except Exception as error:  # pandas raises its own kinds
+            raise ValueError(f"{file} is damaged ({error}): restore it, or remove the run and train again") from error
+        return table
 
     def append(self, file: Path, rows: pd.DataFrame) -> None:
         "Adds rows to a table of the run."
-        before = [pd.read_csv(file)] if file.exists() else []
+        before = [self.read_table(file)] if file.exists() else []
         self.write_table(file, pd.concat([*before, rows], ignore_index=True))
 
     def write_table(self, file: Path, table: pd.DataFrame) -> None:
@@ -331,8 +378,9 @@ class RunFolder:
         "Drops rows and snapshots that were written after a checkpoint."
         for file in (self.metrics_file, self.evaluations_file):
             if file.exists():
-                table = pd.read_csv(file)
-                self.write_table(file, table[table["step"] <= step])
+                table = self.read_table(file)
+                kept = table[table["step"] <= step]
+                self.write_table(file, kept) if len(kept) else file.unlink()
         for taken, file in self.snapshots().items():
             if taken > step:
                 file.unlink()
@@ -356,30 +404,40 @@ class RunFolder:
             torch.save(state, unfinished)
 
     def load_checkpoint(self, device: torch.device | str = "cpu") -> dict[str, Any]:
-        "Raises `ValueError` if the checkpoint is damaged, not a checkpoint, or newer than this version."
+        "Raises `ValueError` if the checkpoint is damaged, not a checkpoint, or of another version."
         try:
+            with zipfile.ZipFile(self.checkpoint_file) as archive:  # torch.load leaves its checksums unread
+                if damaged := archive.testzip():
+                    raise ValueError(f"{damaged} has another checksum")
             state = torch.load(self.checkpoint_file, map_location=device, weights_only=True)
-            version, _ = state["version"], state["method"]
+            version, step = int(state["version"]), int(state["step"])
+            if step < 0 or not isinstance(state["method"], dict) or not isinstance(state["optimizer"], dict):
+                raise ValueError("its parts are of another kind")
         except Exception as error:  # torch.load raises whatever its reader came across
             reason = str(error).split("\n")[0][:120]
             raise ValueError(
                 f"{self.checkpoint_file} is damaged or no checkpoint ({reason}): train again without --reload"
             ) from error
-        if version > CHECKPOINT_VERSION:
-            raise ValueError(
-                f"{self.checkpoint_file} has version {version}, newer than {CHECKPOINT_VERSION}: update soft_ssl"
-            )
+        if version != CHECKPOINT_VERSION:
+            todo = "update soft_ssl" if version > CHECKPOINT_VERSION else "train again, or go on with the soft_ssl that config.json names"
+            raise ValueError(f"{self.checkpoint_file} has version {version}, not {CHECKPOINT_VERSION}: {todo}")
         return state
 
     def save_weights(self, network: nn.Module, file: Path) -> None:
         "Keeps a network's weights."
+        state = {name: value.contiguous() for name, value in network.state_dict().items()}
         with complete_file(file) as unfinished:
-            save_file({name: value.contiguous() for name, value in network.state_dict().items()}, unfinished)
+            save_file(state, unfinished, {"sha256": tensors_checksum(sorted(state.items()))})
 
     def load_weights(self, file: Path) -> dict[str, Tensor]:
         "Raises `ValueError` if the file is damaged."
         try:
-            return load_file(file)
+            with safe_open(file, "pt") as stored:
+                state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118, it is no dict
+                checksum = (stored.metadata() or {}).get("sha256")  # older files have none
+            if checksum not in (None, tensors_checksum(sorted(state.items()))):
+                raise ValueError("its weights have another checksum")
+            return state
         except Exception as error:  # safetensors raises its own kinds
             raise ValueError(f"{file} is damaged or missing ({error}): train again") from error
 
@@ -405,7 +463,7 @@ class RunFolder:
         state = self.load_best() if checkpoint == "best" else self.load_checkpoint()["method"]
         try:
             method.load_state_dict(state)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f"{file} does not fit the config.json beside it") from error
 
     def save_snapshot(self, student: nn.Module, step: int) -> None:
@@ -422,11 +480,7 @@ def weights_checksum(
     module: nn.Module,
 ) -> str:  # hexadecimal
     "Checksum of all weights and buffers of a module, and of their names."
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_checksum(module.state_dict().items())
 
 # %% ../nbs/01f_training.ipynb #9ec6d1c5
 def in_notebook() -> bool:
@@ -584,6 +638,40 @@ def stop_signal():
         for number, handler in before.items():
             signal.signal(number, handler)
 
+# %% ../nbs/01f_training.ipynb #8e66cb0a
+def out_of_memory(error: BaseException) -> bool:
+    "Whether an error says so: Python, NumPy, CUDA and PyTorch's CPU allocator each have their own way."
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(error) for words in ("can't allocate memory", "bad_alloc", "Cannot allocate memory")
+    )
+
+
+@contextmanager
+def room_for(
+    batch_size: int,  # images a step
+    attempt: Callable[[int], object],  # a step with so many images, whose result nobody needs
+) -> Iterator[None]:
+    "Raises `MemoryError` with the batch size that would fit if the block runs out of memory."
+    try:
+        yield
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # lets go of what the step held
+    fits = batch_size // 2
+    while fits >= 2:
+        try:
+            attempt(fits)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+            fits //= 2
+    advice = f"{fits} at a time do: give --train_batch_size {fits}" if fits >= 2 else "nor do 2: lower message_size, voc_size or h_dim"
+    raise MemoryError(f"{batch_size} images at a time do not fit into the memory; {advice}")
+
 # %% ../nbs/01f_training.ipynb #3d487792
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("SOFT_SSL_CHECKPOINT_SECONDS", "10"))
@@ -650,15 +738,17 @@ def fit(
         try:
             method.load_state_dict(state["method"])
             opt.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{run.checkpoint_file} does not fit this method: reload with the options it was trained with"
             ) from error
         start = state["step"]
         run.forget_after(start)
-        rows = pd.read_csv(run.metrics_file).to_dict("records") if run.metrics_file.exists() else []
+        rows = run.read_table(run.metrics_file).to_dict("records") if run.metrics_file.exists() else []
         if run.evaluations_file.exists():
-            best = pd.read_csv(run.evaluations_file)["selection_score"].max()
+            best = run.read_table(run.evaluations_file)["selection_score"].max()
+    elif run is not None:
+        run.forget_after(-1)  # of one that was killed before its first checkpoint
     if choose_compile(compile, max_steps - start):
         compile_encoders(
             method, images[: train_batch_size // accelerator.num_processes].to(device), accelerator.autocast
@@ -678,7 +768,21 @@ def fit(
         view1, view2 = (VIEWS[augment](batch, generator) for _ in range(2))
         return view1, view2
 
+    def compute(view1: Tensor, view2: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with accelerator.autocast():
+            loss, metrics = model(view1, view2)
+        accelerator.backward(loss)
+        return loss, metrics
+
+    def check_finite(step: int, weights: bool = False) -> None:
+        if not finite or (weights and not all(p.isfinite().all() for p in method.parameters())):
+            kept = "" if run is None else f"; the checkpoint from before that is kept in {run.path}"
+            raise FloatingPointError(
+                f"the loss is not finite at or before step {step}: try a lower lr or a higher tau{kept}"
+            )
+
     def save(step: int) -> None:
+        check_finite(step, weights=True)
         if run is not None and main:
             run.save_checkpoint(method, opt.optimizer, step)
 
@@ -716,9 +820,8 @@ def fit(
             view1, view2 = two_views(batch, "step", step)
             for group in opt.param_groups:
                 group["lr"] = learning_rate(step, lr, warmup_steps, max_steps, scheduler)
-            with accelerator.autocast():
-                loss, metrics = model(view1, view2)
-            accelerator.backward(loss)
+            with room_for(train_batch_size, lambda n, v1=view1, v2=view2: compute(v1[:n], v2[:n])):
+                loss, metrics = compute(view1, view2)
             opt.step()
             opt.zero_grad()
             method.update_teacher()
@@ -727,11 +830,7 @@ def fit(
             bar.update()
             last = done == max_steps or stop.is_set()
             if done % log_every == 0 or last:
-                if not finite:
-                    kept = "" if run is None else f"; the checkpoint from before that is kept in {run.path}"
-                    raise FloatingPointError(
-                        f"the loss is not finite at or before step {done}: try a lower lr or a higher tau{kept}"
-                    )
+                check_finite(done)
                 elapsed, logged_at = time.monotonic() - logged_at, time.monotonic()
                 row = {
                     "step": done,
@@ -758,6 +857,7 @@ def fit(
             if snapshot_every and (done % snapshot_every == 0 or done == max_steps):
                 snapshot(done)
             if eval_every and done % eval_every == 0 and not last:
+                check_finite(done, weights=True)
                 best = evaluation(done, best)
                 save(done)
                 logged_at = time.monotonic()
@@ -769,6 +869,7 @@ def fit(
                 )
     plot.draw()
     if start < max_steps:
+        check_finite(max_steps, weights=True)
         evaluation(max_steps, best)
         save(max_steps)
     accelerator.end_training()
