@@ -36,7 +36,7 @@ from soft_ssl.training import RunFolder
 SEED = 0
 SECONDS = 60  # that a command may take
 MEMORY = 12 * 2**30  # bytes of addresses that a worker may have
-GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 1, 1, 1, 4), mpi3d.CLASSES)
+GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 6), mpi3d.CLASSES)
 SMALL = dict(message_size=4, voc_size=3, h_dim=4, hidden_size=8, train_batch_size=16, n_sub_train=60, n_sub_test=40)
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
 
