@@ -102,7 +102,10 @@ def value_of(option: Option, choices: dict[str, tuple[str, ...]] = CHOICES) -> A
                 )
             return matching[0]
         try:
-            return option.kind(word)
+            value = option.kind(word)
+            if option.kind is int and abs(value) >= 2**63:
+                raise argparse.ArgumentTypeError(f"{word} is larger than any number it can be")
+            return value
         except ValueError:
             kind = "a whole number" if option.kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{word!r} is not {kind}") from None

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .files import complete_file
+from .files import check_room, complete_file
 
 # %% ../nbs/01_factors.ipynb #93424c2d
 @dataclass(frozen=True)
@@ -114,12 +114,14 @@ def write_factor_file(
 ) -> Path:  # `path`
     "Writes images and factors into one file, complete or not at all."
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file:
+        check_room(unfinished, values.nbytes)
         file["factors"] = values.astype(np.int16)
         file.attrs.update(name=name, source=source, sha256=sha256, version=FILE_VERSION, factor_names=factors.names,
                           factor_sizes=factors.sizes, factor_classes=factors.classes, factor_circular=factors.circular)  # fmt: skip
         done = 0
         with progress_bar(path, len(values), disable=not show_progress) as bar:
             for chunk in chunks:
+                check_room(unfinished, chunk.nbytes)
                 if done == 0:
                     shape = chunk.shape[1:]
                     images = create_images(file, len(values), (min(chunk_rows(shape), len(values)), *shape))
@@ -293,6 +295,7 @@ def write_factor_parts(
             del file["factors"]
             file["factors"] = values.astype(np.int16)
             for number, part in enumerate(parts):
+                check_room(unfinished, part.stat().st_size)
                 with h5py.File(part) as source_file:
                     if number == 0:
                         images = create_images(file, len(values), source_file["images"].chunks)

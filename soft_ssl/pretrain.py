@@ -40,7 +40,7 @@ from soft_ssl.large_scale import (
     IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, extra, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
-    LivePlot, RunFolder, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
+    COLLAPSE_COLUMNS, LivePlot, RunFolder, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
 )
 
 # %% ../nbs/09a_pretrain.ipynb #5e7ddbb4
@@ -244,7 +244,7 @@ def fit_large(
     start, rows = 0, []
     if reload and run is not None and run.checkpoint_file.exists():
         start = restore(run, method, opt, accelerator, online, probe_opt)
-        rows = run.read_table(run.metrics_file).to_dict("records") if run.metrics_file.exists() else []
+        rows = run.read_table(run.metrics_file, *COLLAPSE_COLUMNS).to_dict("records") if run.metrics_file.exists() else []
     elif run is not None and main:
         run.forget_after(-1)  # of one that was killed before its first checkpoint
     model, opt = accelerator.prepare(method, opt)

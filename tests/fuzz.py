@@ -350,7 +350,7 @@ def pictures_case(original: Path, folder: Path, rng: np.random.Generator, large:
     return Case(mutation, words, inputs, lambda: RunFolder(folder / "pretrain" / "run").load_checkpoint()["step"] == 2)
 
 
-NUMBERS = ("-1", "0", "1.5", "nan", "inf", "-inf", "many", "", "99999999999999999999", "-99999999999999999999", "1e3", "1e400", "1e-400", " 7", "0x10", "1,5", "1 2")
+NUMBERS = ("-1", "0", "1.5", "nan", "inf", "-inf", "many", "", "99999999999999999999", "-99999999999999999999", "1e3", "1e400", "1e-400", "1000000000", "4611686018427387904", " 7", "0x10", "1,5", "1 2")
 TEXTS = ("", "nowhere", "../..", "a\nb", "x" * 5000, "ü", "/dev/null", "-5", "--lr", "None", "%s%n", "a\0b")
 # with a value that is out of proportion these do what was asked, and it takes for ever
 ENDLESS = {"max_steps", "queue_size", "vq_warmup_steps"}
@@ -369,7 +369,7 @@ def option_words() -> list[tuple[str, str, str]]:
         seen = {name for said, name, _ in found if said.startswith("train") and command.startswith("train")}
         for name, option in options.items():
             values = ("5",) if option.kind is bool else TEXTS if option.kind is str else NUMBERS
-            found += [(command, name, value) for value in values if name not in seen and not (name in ENDLESS and len(value) > 10)]
+            found += [(command, name, value) for value in values if name not in seen and not (name in ENDLESS and len(value) > 9)]
     return found
 
 
@@ -386,7 +386,8 @@ def option_case(original: Path, folder: Path, command: str, name: str, value: st
     words = [*command.split(), *words_of({key: v for key, v in options.items() if key != name}), *given, *(["--final_eval_only"] if "train" in command else [])]
 
     def right() -> bool:
-        made = [table] if table.exists() else list(folder.rglob("probes.csv"))
+        elsewhere = Path(value) / "a" / "b" / "probes.csv" if name == "root_path" else None
+        made = [file for file in {table, elsewhere, *folder.rglob("probes.csv")} if file and file.exists()]
         return len(made) == 1 and bool(np.isfinite(pd.read_csv(made[0])["score"]).all())
 
     return Case(f"--{name}={value[:20]!r}", words, [], right)
@@ -458,7 +459,7 @@ def answer(words: list[str]) -> tuple[int | str, str]:
 
 def verdict(case: Case, code: int | str, said: str, before: dict[Path, str]) -> str:
     "`right`, `one sentence`, or what is wrong."
-    lines = [line for line in (part.rsplit("\r", 1)[-1].strip() for part in said.split("\n")) if line and not re.search(r"\d+%\|", line)]
+    lines = [line for line in (part.rsplit("\r", 1)[-1].strip() for part in said.split("\n")) if line and not re.search(r"\d+%\||/s\]$", line)]
     if {path: digest(path) for path in case.inputs} != before:
         return "an input file was changed"
     if code == 0:
@@ -477,7 +478,9 @@ def work(pipe: Any, original: Path, scratch: Path) -> None:
     tell_small()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     os.environ["SOFT_SSL_CHECKPOINT_SECONDS"] = "1000"
-    os.chdir(scratch)  # an option may name a folder beside the program
+    below = scratch / f"{os.getpid()}" / "where" / "it" / "runs"  # an option may name a folder beside the program, or above it
+    below.mkdir(parents=True)
+    os.chdir(below)
     while (asked := pipe.recv()) is not None:
         folder = scratch / f"{os.getpid()}" / "case"
         case = case_of(*asked, original, folder)
