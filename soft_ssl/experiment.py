@@ -229,9 +229,9 @@ def train(
     config = {name: option.default for name, option in options.items()} | chosen
     if debug:
         config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
+    run = run_folder(root_path, exp_name, run_id or run_name(method, config))
     data = load_data(config)
     select_on = part_to_select_on(data, select_on)
-    run = run_folder(root_path, exp_name, run_id or run_name(method, config))
     with run.alone():
         train_in(run, method, config, data, select_on, reload, image_memory)
     return run

@@ -9,11 +9,12 @@ __all__ = ['BOTTLENECKS', 'STREAMS', 'SCHEDULERS', 'CHECKPOINT_VERSION', 'CHECKP
            'SSLMethod', 'stream_seed', 'batch_indices', 'learning_rate', 'tensors_checksum', 'config_checksum',
            'provenance', 'weights_file', 'RunFolder', 'weights_checksum', 'in_notebook', 'LivePlot', 'effective_rank',
            'collapsed', 'choose_precision', 'choose_compile', 'compile_encoders', 'keep_memory', 'stop_signal',
-           'out_of_memory', 'room_for', 'fit']
+           'out_of_memory', 'let_go', 'room_for', 'fit']
 
 # %% ../nbs/01f_training.ipynb #ae582ed6
 import copy
 import ctypes
+import gc
 import hashlib
 import importlib.util
 import json
@@ -670,6 +671,16 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
+def let_go(error: BaseException) -> None:
+    "Frees what a failed step held, down to the system, from which some libraries fetch memory of their own."
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextmanager
 def room_for(
     batch_size: int,  # images a step
@@ -682,7 +693,7 @@ def room_for(
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # lets go of what the step held
+        let_go(error)
     fits = batch_size // 2
     while fits >= 2:
         try:
@@ -691,7 +702,7 @@ def room_for(
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            traceback.clear_frames(error.__traceback__)
+            let_go(error)
             fits //= 2
     advice = f"{fits} at a time do: give --train_batch_size {fits}" if fits >= 2 else "nor do 2: lower message_size, voc_size or h_dim"
     raise MemoryError(f"{batch_size} images at a time do not fit into the memory; {advice}")

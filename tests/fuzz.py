@@ -525,7 +525,7 @@ def fuzz(numbers: dict[str, range], scratch: Path) -> Iterator[tuple[str, int, s
     "Runs cases of each kind: kind, number, mutation, verdict, what was said."
     original = scratch / "original"
     prepare(original)
-    best = [*"evaluate byol linear_probe --checkpoint best --run_path".split(), str(original / "runs" / "run")]
+    best = [*["evaluate", "byol", "linear_probe", "--checkpoint", "best", "--run_path"], str(original / "runs" / "run")]
     kept = (original / "runs" / "run" / "probes.csv").read_bytes()
     assert answer(best)[0] == 0
     shutil.copy(original / "runs" / "run" / "probes.csv", original / "runs" / "run" / "best.csv")
