@@ -345,6 +345,12 @@ def is_sound(run: Path) -> bool:
     return True
 
 
+def gist(sentence: str) -> str:
+    "What a sentence about a full disk comes to, without the names of files and numbers of bytes."
+    known = ("the disk is full", "No space left on device", "is the disk full?")
+    return next((words for words in known if words in sentence), sentence)
+
+
 def disk_full(place: Place, tries: int, rng: np.random.Generator) -> Ending:
     "Sizes at which the disk is full at another file each time; then there is room again."
     well, said = 0, set()
@@ -355,7 +361,7 @@ def disk_full(place: Place, tries: int, rng: np.random.Generator) -> Ending:
             subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
             again = finish(place.train(folder, "--message_size", 64, "--voc_size", 16, "--reload"), place.folder)
             well += bool(sentence) and sound and again.wait() == 0 and not leftovers(folder)
-            said.add(sentence.split(":")[-1].strip() or f"code {child.wait()}: {child.said()}")
+            said.add(gist(sentence) or f"code {child.wait()}: {child.said()}")
     return Ending(tries, well, f"one sentence ({' / '.join(sorted(said))[:300]}); what was there stays readable, and with room again it goes on to the end")
 
 
@@ -374,7 +380,7 @@ def disk_full_of_data(place: Place, tries: int, rng: np.random.Generator) -> End
             again = finish(chosen, place.folder)
             made = list(folder.glob("d/mpi3d*.h5"))
             well += bool(sentence) and not broken and again.wait() == 0 and images_digest(made[0]) == place.digests[made[0].name] and not leftovers(folder)
-            said.add(sentence.split(":")[-1].strip() or f"code {child.wait()}: {child.said()}")
+            said.add(gist(sentence) or f"code {child.wait()}: {child.said()}")
     return Ending(tries, well, f"one sentence ({' / '.join(sorted(said))[:300]}) and no file; with room again it is made")
 
 
@@ -633,8 +639,12 @@ if __name__ == "__main__":
     if unknown := set(args.names) - set(FAULTS):
         parser.error(f"there is no fault {min(unknown)}: it can be {', '.join(FAULTS)}")
     table = table_of(args.names or [name for name, fault in FAULTS.items() if fault.quick or not args.quick], args.quick)
-    out = args.out or (None if args.names or args.quick else RESULTS / "faults.csv")
+    out = args.out or (None if args.quick else RESULTS / "faults.csv")
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
+        if args.names and out.exists():  # these rows alone are new
+            before = pd.read_csv(out)
+            table = pd.concat([before.set_index("what").drop(table["what"], errors="ignore").reset_index(), table])
+            table = table.set_index("what").reindex([f.name for f in FAULTS.values() if f.name in set(table["what"])]).reset_index()
         table.to_csv(out, index=False)
     sys.exit(0 if (table["tries"] == table["ended well"]).all() else 1)

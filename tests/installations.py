@@ -36,7 +36,7 @@ def said(command: list, cwd: Path, **more: str) -> str:
 def source(folder: Path) -> Path:
     "The source as an archive has it: no history, nothing that was built."
     target = folder / "source"
-    shutil.copytree(TOP, target, ignore=shutil.ignore_patterns(".git", ".venv", "_*", "*.egg-info", "__pycache__", "*.h5", "experiments", "build", ".*cache"))
+    shutil.copytree(TOP, target, ignore=shutil.ignore_patterns(".git", ".venv", "_proc", "_docs", "*.egg-info", "__pycache__", "*.h5", "experiments", "build", ".*cache"))
     return target
 
 

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 
 from soft_ssl.experiment import method_options
 
-HERE = {"HDF5 data": 25, "npz archive": 25, "last.ckpt": 20, "best.safetensors": 25, "config.json": 25, "metrics.csv": 8, "folder of images": 16, "command-line option": 12}
+HERE = {"HDF5 data": 20, "npz archive": 20, "last.ckpt": 16, "best.safetensors": 20, "config.json": 20, "metrics.csv": 6, "folder of images": 14, "command-line option": 10}
 
 
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory):
-    "Other cases than those before them, at each number of tries, so that CI does not look at the same few for ever."
+    "The first cases of each kind, of those that `make fuzz` tries."
     assert HERE.keys() == KINDS.keys()
-    tried = list(fuzz({kind: range(n) for kind, n in HERE.items()}, tmp_path_factory.mktemp("fuzz")))
-    return tried
+    return list(fuzz({kind: range(n) for kind, n in HERE.items()}, tmp_path_factory.mktemp("fuzz")))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,7 +39,7 @@ NUMBERS = {name: option for name, option in method_options("vq-byol").items() if
 TEXT = st.text(string.printable + "äß漢\u202e", min_size=1, max_size=30).filter(lambda text: "\0" not in text)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(sorted(NUMBERS)), value=st.one_of(TEXT, st.integers(max_value=-1).map(str), st.floats(max_value=-1e-9).map(repr)))
 def test_words_and_negative_numbers_for_numbers_end_in_one_sentence(name, value, tmp_path):
     try:
