@@ -154,6 +154,8 @@ class SSLMethod(nn.Module):
             bottleneck = BOTTLENECKS[encode_method](
                 message_size, voc_size, tau=channel_tau_student, hard=hard, **(bottleneck_options or {})
             )
+        if bottleneck.in_features >= 2**40:
+            raise ValueError(f"the code would have {bottleneck.in_features:,} numbers, more than a memory holds: lower message_size or voc_size")
         encoder = ENCODERS[encoder_type](image_shape[2], h_dim, hidden_size, last_enc_bn)
         self.student = Network(
             nn.Sequential(InputNorm(mean, std), encoder),
@@ -704,7 +706,10 @@ def room_for(
                 raise
             let_go(error)
             fits //= 2
-    advice = f"{fits} at a time do: give --train_batch_size {fits}" if fits >= 2 else "nor do 2: lower message_size, voc_size or h_dim"
+    if fits >= 2:
+        advice = f"{fits} at a time do: give --train_batch_size {fits}"
+    else:  # a failed step may leave the memory in pieces: a fresh start may have more room
+        advice = f"nor do 2 in what is left of it: try --train_batch_size {max(2, batch_size // 64)}, or lower message_size, voc_size or h_dim"
     raise MemoryError(f"{batch_size} images at a time do not fit into the memory; {advice}")
 
 # %% ../nbs/01f_training.ipynb #3d487792

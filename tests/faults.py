@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -433,10 +434,10 @@ def out_of_memory(place: Place, tries: int, rng: np.random.Generator) -> Ending:
             large = ["--h_dim", "16", "--max_steps", "1", "--final_eval_only"]
             child = finish(place.train(folder, *large, "--train_batch_size", 4096), folder, before)
             sentence = child.sentence()
-            size = sentence.rpartition(" ")[2]
-            again = finish(place.train(folder, *large, "--run_id", "c", "--train_batch_size", size if size.isdigit() else 2), folder, before)
-            well += "do not fit" in sentence and size.isdigit() and again.wait() == 0
-            said.append(size if size.isdigit() else f"code {child.wait()}: {child.said()}")
+            size = (re.findall(r"--train_batch_size (\d+)", sentence) or [""])[0]
+            again = finish(place.train(folder, *large, "--run_id", "c", "--train_batch_size", size or 2), folder, before)
+            well += "do not fit" in sentence and size != "" and again.wait() == 0
+            said.append(size or f"code {child.wait()}: {child.said()}")
             said[-1] += "" if again.wait() == 0 else f" (then code {again.wait()}: {again.said()})"
     return Ending(tries, well, f"the sentence names a batch that fits (here {', '.join(said)} in place of 4096), and under the same limit it does")
 
