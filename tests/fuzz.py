@@ -296,14 +296,23 @@ def same_scores(table: Path, reference: Path) -> bool:
 
 
 def evaluation_case(original: Path, folder: Path, change: Callable[[Path, Path], str], *more: str) -> Case:
-    "Evaluates a run from changed files. It is right if the scores are."
+    "Evaluates a run from changed files. It is right if the scores are, and all that was read."
     shutil.copytree(original / "runs" / "run", folder / "run")
     shutil.copytree(original / "data", folder / "data")
     mutation = change(folder / "run", folder / "data")
     words = ["evaluate", "byol", "linear_probe", "--run_path", str(folder / "run"), "--data_path", str(folder / "data"), *more]
     inputs = [file for file in folder.rglob("*") if file.is_file() and file.name != "probes.csv" and "figures" not in file.parts]
     reference = original / "runs" / "run" / ("best.csv" if "best" in more else "probes.csv")
-    return Case(mutation, words, inputs, lambda: same_scores(folder / "run" / "probes.csv", reference))
+    where = (folder / "run", folder / "data"), (original / "runs" / "run", original / "data")
+    return Case(mutation, words, inputs, lambda: same_scores(folder / "run" / "probes.csv", reference) and same_content(*where, "best" in more))
+
+
+def same_content(here: tuple[Path, Path], there: tuple[Path, Path], best: bool) -> bool:
+    "Whether a run's weights and its data are read as those of another, down to what no probe looks at."
+    (now, then) = (RunFolder(run).load_best() if best else RunFolder(run).load_checkpoint()["method"] for run, _ in (here, there))
+    one, other = (datasets.FactorDataset(data / "mpi3d_toy_original.h5") for _, data in (here, there))
+    tables = np.array_equal(one.values, other.values) and np.array_equal(one.moments, other.moments) and one.factors == other.factors
+    return tables and torch.equal(one.images(slice(None)), other.images(slice(None))) and all(torch.equal(now[name], then[name]) for name in then)
 
 
 def reload_case(original: Path, folder: Path, change: Callable[[Path], str]) -> Case:
@@ -581,7 +590,9 @@ if __name__ == "__main__":
     table, failures = run_all(wanted)
     print(table.to_markdown(index=False))
     print(f"{table['tries'].sum()} tries, {len(failures)} failures")
-    if wanted == everything():
+    if all(chosen == everything()[kind] for kind, chosen in wanted.items()):
+        file = RESULTS / "fuzz.csv"
         RESULTS.mkdir(parents=True, exist_ok=True)
-        table.to_csv(RESULTS / "fuzz.csv", index=False)
+        before = pd.read_csv(file) if file.exists() else table[:0]
+        pd.concat([before[~before["what"].isin(table["what"])], table], ignore_index=True).to_csv(file, index=False)
     sys.exit(1 if failures else 0)
