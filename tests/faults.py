@@ -368,8 +368,10 @@ def disk_full(place: Place, tries: int, rng: np.random.Generator) -> Ending:
 
 def disk_full_of_data(place: Place, tries: int, rng: np.random.Generator) -> Ending:
     well, said = 0, set()
-    for _ in range(tries):
-        with mounted(place, f"{4096 + rng.integers(100) * 4}k") as folder:
+    for number in range(tries):
+        # too small from the start, or in the middle of it
+        size = 4 * rng.integers(3, 60) if number % 2 else 4096 + 4 * rng.integers(100)
+        with mounted(place, f"{size}k") as folder:
             words = [["download", "mpi3d", folder / "d", 3, "--source", "rendered"], ["download", "mpi3d_toy", folder / "d", 3, "--from", place.folder / "mpi3d_toy.npz"]]
             chosen = words[rng.integers(2)]
             child = finish(chosen, place.folder)

@@ -44,7 +44,8 @@ def finds(python: str) -> str:
     "Where this Python is; empty if it is not installed."
     if f"{sys.version_info.major}.{sys.version_info.minor}" == python:
         return sys.executable
-    program = shutil.which(f"python{python}")
+    managed = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{python}.*/bin/python"))
+    program = str(managed[-1]) if managed else shutil.which(f"python{python}")
     works = program and subprocess.run([program, "-c", "import venv"], capture_output=True, check=False).returncode == 0
     return program if works else ""
 
