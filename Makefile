@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix large bench digits lab docs readme notebooks clean
+.PHONY: help setup train test matrix large bench digits faults fuzz installations soak lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,18 @@ bench: setup ## speed and memory against the plain formulation (half an hour; `s
 
 digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
 	$(BIN)/python tests/digits_study.py
+
+faults: setup ## kill, fill the disk, run two at once, ...: the first table of the page Trust (a quarter of an hour; as root all of it)
+	$(BIN)/python tests/faults.py
+
+fuzz: setup ## thousands of mutated files and bad options: its second table (half an hour)
+	$(BIN)/python tests/fuzz.py
+
+installations: setup ## a wheel in an empty environment for each Python and torch (7 GB and some minutes each)
+	$(BIN)/python tests/installations.py
+
+soak: setup ## train, evaluate and move widgets for two hours, and watch what the process holds
+	$(BIN)/python tests/soak.py
 
 lab: setup ## JupyterLab at the tutorial
 	$(BIN)/jupyter lab nbs/02_byol.ipynb

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHOICES', 'COMMANDS', 'nearest', 'plain', 'Parser', 'say', 'unhyphen', 'value_of', 'method_among', 'add_options',
            'pretrain_command', 'transfer_command', 'download_command', 'train_command', 'evaluate_command',
-           'print_evaluation', 'print_table', 'print_scores', 'benchmark_command', 'main']
+           'repeat_command', 'print_evaluation', 'print_table', 'print_scores', 'benchmark_command', 'main']
 
 # %% ../nbs/11_cli.ipynb #01eb6aba
 import argparse
@@ -26,12 +26,13 @@ from soft_ssl.experiment import (
     evaluation_file,
     method_options,
     options_of,
+    repeat,
     run_title,
     train,
 )
 from .networks import ENCODERS, HEADS
 from .probes import NORM_FEATS, PARTS, mean_scores
-from .training import BOTTLENECKS, CHECKPOINTS, COMPILES, OPTIMIZERS, PRECISIONS, SCHEDULERS, RunFolder
+from .training import BOTTLENECKS, CHECKPOINTS, COMPILES, OPTIMIZERS, PRECISIONS, SCHEDULERS, RunFolder, out_of_memory
 from .views import VIEWS
 
 # %% ../nbs/11_cli.ipynb #0dbe15ee
@@ -101,7 +102,10 @@ def value_of(option: Option, choices: dict[str, tuple[str, ...]] = CHOICES) -> A
                 )
             return matching[0]
         try:
-            return option.kind(word)
+            value = option.kind(word)
+            if option.kind is int and abs(value) >= 2**63:
+                raise argparse.ArgumentTypeError(f"{word} is larger than any number it can be")
+            return value
         except ValueError:
             kind = "a whole number" if option.kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{word!r} is not {kind}") from None
@@ -291,6 +295,16 @@ def evaluate_command(words: list[str]) -> None:
     print(f"table: {evaluation_file(run, EVALUATIONS[name])}")
 
 
+def repeat_command(words: list[str]) -> None:
+    "`soft-ssl repeat RUN`: trains a run again from its config.json alone, elsewhere, and compares the scores."
+    parser = Parser("soft-ssl repeat", description="Train a run again from its config.json, and compare.", allow_abbrev=False)
+    parser.add_argument("config_file", help="config.json of a run, or the folder that it stands in")
+    add_options(parser, options_of(repeat))
+    run, difference = repeat(**vars(parser.parse(words)))
+    print_scores(run)
+    print("there are no scores to compare with" if difference is None else f"largest difference of a score: {difference:g}")
+
+
 def print_evaluation(scores: pd.DataFrame, evaluation: str, title: str) -> None:
     "Prints probes as a table of parts, and anything else as it is."
     if "probe" in evaluation:
@@ -312,7 +326,7 @@ def print_table(scores: pd.DataFrame, title: str, evaluation: str = "linear_prob
 
 def print_scores(run: RunFolder) -> None:
     "Prints what a run came to: untrained and trained, and where its files are."
-    config, history = run.read_config(), pd.read_csv(run.evaluations_file)
+    config, history = run.read_config(), run.read_table(run.evaluations_file)
     title = run_title(config)
     last = history["step"].max()
     print_table(history[history["step"] == last], f"{title}, after {last} steps")
@@ -342,7 +356,7 @@ def benchmark_command(words: list[str]) -> None:
 
 
 COMMANDS = {
-    "download": download_command, "train": train_command, "evaluate": evaluate_command, "pretrain": pretrain_command,
+    "download": download_command, "train": train_command, "evaluate": evaluate_command, "repeat": repeat_command, "pretrain": pretrain_command,
     "transfer": transfer_command, "benchmark": benchmark_command,
 }  # fmt: skip
 
@@ -373,6 +387,10 @@ def main(
         if "--debug" in words:
             traceback.print_exc()
         return say(" ".join(str(error).split()) or type(error).__name__)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return say("that does not fit into the memory: lower h_dim, hidden_size, message_size, voc_size or a batch size")
 
 
 if __name__ == "__main__" and "__file__" in globals():

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'SOURCES', 'IMAGE_SUFFIXES', 'Recipe', 'dsprites_recipe', 'mpi3d_recipe', 'recipe', 'data_file', 'prepare',
-           'SplitData', 'load', 'from_folder', 'read_image', 'hold_out']
+           'make_file', 'SplitData', 'load', 'from_folder', 'read_image', 'hold_out']
 
 # %% ../nbs/01c_datasets.ipynb #9c98f829
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from torch import Tensor
 
 from . import dsprites, mpi3d
@@ -27,7 +27,7 @@ from soft_ssl.factors import (
     split_by_composition,
     write_factor_file,
 )
-from .files import download
+from .files import MOST_BYTES, check_inside, download, only_one, read_picture, remove_unfinished
 
 # %% ../nbs/01c_datasets.ipynb #10b49d88
 class Recipe(NamedTuple):
@@ -41,6 +41,7 @@ class Recipe(NamedTuple):
     urls: tuple[str, ...]  # where the archive is published
     digest: str = ""  # checksum of the archive, hexadecimal, where one is known
     algorithm: str = "sha1"  # of `digest`
+    most: int = MOST_BYTES  # bytes that the archive may have
 
 
 def dsprites_recipe(factors: Factors) -> Recipe:
@@ -50,7 +51,7 @@ def dsprites_recipe(factors: Factors) -> Recipe:
         factors, dsprites.composition, 40_000, partial(dsprites.render, factors=factors), partial(dsprites.convert_original, factors=factors),
         urls=(f"https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master/{archive}",
               f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{archive}"),
-        digest="3e0a46a9238e425f46a6ef9e9bdfd7cedb35d50f",
+        digest="3e0a46a9238e425f46a6ef9e9bdfd7cedb35d50f", most=2**26,
     )  # fmt: skip
 
 
@@ -102,20 +103,32 @@ def prepare(
         raise ValueError(f"source must be original or rendered to prepare a file, but is {source!r}")
     if archive is not None and not Path(archive).is_file():
         raise FileNotFoundError(f"there is no file {archive}")
-    if path.exists():
-        FactorDataset(path)  # raises if it is damaged
-        return path
+    if source == "rendered" and about.render is None:
+        drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
+        raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
+    if not path.exists():
+        with only_one(path):
+            remove_unfinished(path)
+            if not path.exists():  # another process may have made it meanwhile
+                make_file(about, path, source, archive)
+    FactorDataset(path)  # raises if it is damaged
+    return path
+
+
+def make_file(about: Recipe, path: Path, source: str, archive: str | Path | None) -> None:
+    "Draws, or fetches and converts. What was fetched stays until it is converted, or turns out to be damaged."
     if source == "rendered":
-        if about.render is None:
-            drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
-            raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
-        return about.render(path)
-    if archive is not None:
-        return about.convert(Path(archive), path)
-    fetched = download(about.urls, Path(data_path) / Path(about.urls[0]).name, about.digest, about.algorithm)
-    made = about.convert(fetched, path)
-    fetched.unlink()
-    return made
+        about.render(path)
+    elif archive is not None:
+        about.convert(Path(archive), path)
+    else:
+        fetched = download(about.urls, path.parent / Path(about.urls[0]).name, about.digest, about.algorithm, about.most)
+        try:
+            about.convert(fetched, path)
+        except ValueError:
+            fetched.unlink()
+            raise
+        fetched.unlink()
 
 # %% ../nbs/01c_datasets.ipynb #ccc16c32
 class SplitData(NamedTuple):
@@ -200,6 +213,7 @@ def from_folder(
     "A folder of images as a data set. Raises `ValueError` if there are no images, one cannot be read, or the levels differ."
     folder, path = Path(folder), Path(path)
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    check_inside(files, folder)
     if len(files) < 4:
         raise ValueError(
             f"{folder} holds {len(files)} images ({', '.join(IMAGE_SUFFIXES)}): at least 4 are needed"
@@ -215,6 +229,8 @@ def from_folder(
     )
     factors = Factors(tuple(f"level_{i + 1}" for i in range(len(levels))), tuple(map(len, levels)),
                       tuple(f"level_{i + 1}" for i in range(len(levels))))  # fmt: skip
+    if side < 1:
+        raise ValueError(f"side must be at least 1, but is {side}")
     if not path.exists():
         digest = hashlib.sha256(
             "\n".join(f"{file.relative_to(folder)} {file.stat().st_size}" for file in files).encode()
@@ -243,11 +259,7 @@ def from_folder(
 
 def read_image(file: Path, side: int) -> np.ndarray:  # uint8 `(1, side, side, 3)`
     "One image in colour, its middle square resized. Raises `ValueError` if it cannot be read."
-    try:
-        with Image.open(file) as image:
-            return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side)))[None]
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{file} cannot be read as an image ({error}): remove or replace it") from error
+    return np.asarray(ImageOps.fit(read_picture(file), (side, side)))[None]
 
 
 def hold_out(

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['FILE_VERSION', 'CHUNK_BYTES', 'SPLIT_SEED', 'Factors', 'chunk_rows', 'create_images', 'progress_bar',
-           'write_factor_file', 'pixel_moments', 'FactorDataset', 'StoredImages', 'write_factor_parts', 'copy_chunks',
-           'Splits', 'Composition', 'split_by_composition', 'check_no_leak', 'shared_images']
+           'write_factor_file', 'tables_digest', 'pixel_moments', 'check_tables', 'FactorDataset', 'StoredImages',
+           'write_factor_parts', 'copy_chunks', 'Splits', 'Composition', 'split_by_composition', 'check_no_leak',
+           'shared_images']
 
 # %% ../nbs/01_factors.ipynb #e67ad018
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .files import complete_file
+from .files import check_room, complete_file
 
 # %% ../nbs/01_factors.ipynb #93424c2d
 @dataclass(frozen=True)
@@ -112,12 +114,14 @@ def write_factor_file(
 ) -> Path:  # `path`
     "Writes images and factors into one file, complete or not at all."
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file:
+        check_room(unfinished, values.nbytes)
         file["factors"] = values.astype(np.int16)
         file.attrs.update(name=name, source=source, sha256=sha256, version=FILE_VERSION, factor_names=factors.names,
                           factor_sizes=factors.sizes, factor_classes=factors.classes, factor_circular=factors.circular)  # fmt: skip
         done = 0
         with progress_bar(path, len(values), disable=not show_progress) as bar:
             for chunk in chunks:
+                check_room(unfinished, chunk.nbytes)
                 if done == 0:
                     shape = chunk.shape[1:]
                     images = create_images(file, len(values), (min(chunk_rows(shape), len(values)), *shape))
@@ -126,11 +130,23 @@ def write_factor_file(
                 moments[done : done + len(chunk)] = pixel_moments(chunk)
                 done += len(chunk)
                 bar.update(len(chunk))
+            if done:
+                file.attrs["tables_sha256"] = tables_digest(file)
         if done != len(values):
             raise ValueError(
                 f"{done} images for {len(values)} rows of factors: what {Path(path).name} is made from is not complete"
             )
     return Path(path)
+
+
+def tables_digest(file: h5py.File) -> str:  # hexadecimal
+    "Checksum of all that a file says besides its images, which have one for each chunk."
+    digest = hashlib.sha256()
+    for key in sorted(set(file.attrs) - {"tables_sha256"}):
+        digest.update(f"{key}={np.asarray(file.attrs[key]).tolist()}\n".encode())
+    for name in ("factors", "pixel_moments"):
+        digest.update(file[name][:].tobytes())
+    return digest.hexdigest()
 
 
 def pixel_moments(
@@ -141,6 +157,19 @@ def pixel_moments(
     return torch.stack([pixels.mean(1), pixels.square().mean(1)], -1).double().numpy()
 
 # %% ../nbs/01_factors.ipynb #7d35ed54
+def check_tables(file: h5py.File) -> None:
+    "Raises `ValueError` if tables are missing, of another kind, of different lengths, or stand in another file."
+    kinds = {"images": (4, "u"), "factors": (2, "i"), "pixel_moments": (3, "f")}
+    for name, (axes, kind) in kinds.items():
+        table = file[name]
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink) or table.external or table.is_virtual:
+            raise ValueError(f"{name} stands in another file")
+        if table.ndim != axes or table.dtype.kind != kind or len(table) != len(file["images"]):
+            raise ValueError(f"{name} is {table.dtype} {table.shape}, which does not fit")
+    if file["images"].dtype != np.uint8 or file["pixel_moments"].shape[1:] != (file["images"].shape[3], 2):
+        raise ValueError("the images are not 8-bit, or not those of the moments")
+
+
 class FactorDataset:
     "Images on a factor grid, read from an HDF5 file when they are asked for."
 
@@ -155,10 +184,13 @@ class FactorDataset:
         try:
             with h5py.File(self.path) as file:
                 about = dict(file.attrs)
+                check_tables(file)
                 self.values = file["factors"][:]  # `(N, F)` int16
                 self.moments = file["pixel_moments"][:]  # `(N, C, 2)`
                 self.image_shape = file["images"].shape[1:]  # `(H, W, C)`
-                complete = len(file["images"]) == len(self.values) == len(self.moments)
+                digest = tables_digest(file)
+                if about.get("tables_sha256", digest) != digest:  # older files have none
+                    raise ValueError("its factors or moments have another checksum")
             self.name, self.source, self.sha256 = (str(about[key]) for key in ("name", "source", "sha256"))
             self.version = int(about["version"])
             words = {
@@ -166,7 +198,7 @@ class FactorDataset:
                 for key in ("names", "classes", "circular")
             }
             self.factors = Factors(sizes=tuple(int(size) for size in about["factor_sizes"]), **words)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(
                 f"{self.path} is damaged or no factor file ({error}): delete it and make it again"
             ) from error
@@ -174,7 +206,8 @@ class FactorDataset:
             raise ValueError(
                 f"{self.path} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
             )
-        if not complete or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
+        fits = self.values.shape[1] == len(self.factors.sizes)
+        if not fits or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
             raise ValueError(
                 f"{self.path} is damaged (its tables do not fit each other): delete it and make it again"
             )
@@ -201,7 +234,7 @@ class FactorDataset:
                     low, high = index[here[0]], index[here[-1]] + 1
                     block = torch.from_numpy(stored[low:high])
                     result[torch.from_numpy(here)] = block[torch.from_numpy(index[here] - low)]
-        except (OSError, KeyError, RuntimeError) as error:
+        except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(f"{self.path} is damaged ({error}): delete it and make it again") from error
         return result
 
@@ -262,6 +295,7 @@ def write_factor_parts(
             del file["factors"]
             file["factors"] = values.astype(np.int16)
             for number, part in enumerate(parts):
+                check_room(unfinished, part.stat().st_size)
                 with h5py.File(part) as source_file:
                     if number == 0:
                         images = create_images(file, len(values), source_file["images"].chunks)
@@ -272,6 +306,7 @@ def write_factor_parts(
                         )
                     moments[number * part_size : (number + 1) * part_size] = source_file["pixel_moments"][:]
                     copy_chunks(source_file["images"], images, number * part_size)
+            file.attrs["tables_sha256"] = tables_digest(file)
     shutil.rmtree(folder, ignore_errors=True)
     return path
 

@@ -7,7 +7,8 @@ __all__ = ['CIFAR100', 'IMAGENET', 'IMAGENET_BYOL', 'DIGITS', 'PRESETS', 'LARGE_
            'MINUTES_BETWEEN_CHECKPOINTS', 'STEPS_TO_ESTIMATE', 'NOT_IN_NAME', 'PROCESSES', 'CLUSTERS', 'JOB_HOURS',
            'make_optimizer', 'here', 'Stopped', 'deaf', 'read', 'count_steps', 'check_loop', 'fit_large', 'restore',
            'learn_along', 'Cost', 'n_weights', 'kept_for_backward', 'cost', 'free_memory', 'pretrain_options',
-           'pretrain_config', 'pretrain_name', 'plan', 'pretrain', 'read_taus', 'check_folder', 'Job', 'submit']
+           'pretrain_config', 'pretrain_name', 'plan', 'pretrain', 'pretrain_in', 'read_taus', 'check_folder', 'Job',
+           'submit']
 
 # %% ../nbs/09a_pretrain.ipynb #63e52ebb
 import hashlib
@@ -34,12 +35,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .bottleneck import check_at_least
-from .experiment import Option, options_of
+from .experiment import Option, options_of, run_folder
 from soft_ssl.large_scale import (
     IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, extra, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
-    LivePlot, RunFolder, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
+    COLLAPSE_COLUMNS, LivePlot, RunFolder, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
 )
 
 # %% ../nbs/09a_pretrain.ipynb #5e7ddbb4
@@ -159,9 +160,12 @@ def read(
     pin: bool,  # memory that a GPU copies from
 ) -> Iterator[tuple[list[Tensor], Tensor]]:  # views and labels of each batch
     "Reads batches. Closing it ends the readers, who hear nothing else."
-    yield from DataLoader(
-        pictures, batch_sampler=asked, num_workers=workers, worker_init_fn=deaf, pin_memory=pin, prefetch_factor=4 if workers else None
-    )
+    try:
+        yield from DataLoader(
+            pictures, batch_sampler=asked, num_workers=workers, worker_init_fn=deaf, pin_memory=pin, prefetch_factor=4 if workers else None
+        )
+    except ValueError as error:  # what a reader says comes with the way it took; its last line is the sentence
+        raise ValueError(str(error).strip().split("\n")[-1].removeprefix("ValueError: ")) from error
 
 # %% ../nbs/09a_pretrain.ipynb #a8194432
 def count_steps(
@@ -240,7 +244,9 @@ def fit_large(
     start, rows = 0, []
     if reload and run is not None and run.checkpoint_file.exists():
         start = restore(run, method, opt, accelerator, online, probe_opt)
-        rows = pd.read_csv(run.metrics_file).to_dict("records") if run.metrics_file.exists() else []
+        rows = run.read_table(run.metrics_file, *COLLAPSE_COLUMNS).to_dict("records") if run.metrics_file.exists() else []
+    elif run is not None and main:
+        run.forget_after(-1)  # of one that was killed before its first checkpoint
     model, opt = accelerator.prepare(method, opt)
     mine = batches(seed, start * accumulate, total * accumulate, train_batch_size, len(pictures), accelerator.process_index, processes)
     reading = closing(read(Views(pictures, transforms, seed), mine, workers, device.type == "cuda"))
@@ -337,7 +343,7 @@ def restore(
         if online is not None:
             online.load_state_dict(state["online"])
             probe_optimizer.load_state_dict(state["probe_optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{run.checkpoint_file} does not fit this method: reload with the options it was trained with") from error
     if accelerator.is_main_process:
         run.forget_after(state["step"])
@@ -524,7 +530,7 @@ def pretrain(
         print(plan(config, costs, n, processes), flush=True)
     if dry_run:
         return None
-    run = RunFolder(Path(root_path) / exp_name / (run_id or pretrain_name(config)))
+    run = run_folder(root_path, exp_name, run_id or pretrain_name(config))
     if cluster != "local":
         submit(cluster, run, config, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path), online=online))
         return run
@@ -535,6 +541,24 @@ def pretrain(
             "message_size or voc_size, or train_batch_size and raise accumulate, or use more devices"
         )
     about = {"source": config["dataset"], "images": n, "sha256": fingerprint(pictures)}
+    with run.alone() if state.is_main_process else nullcontext():
+        pretrain_in(run, config, about, pictures, transforms, reload, online)
+    if state.is_main_process:
+        print(f"run folder: {run.path}")
+    return run
+
+
+def pretrain_in(
+    run: RunFolder,  # no other run trains in it
+    config: dict[str, Any],  # every option of the run
+    about: dict[str, Any],  # the data
+    pictures: Dataset,
+    transforms: list[nn.Module],  # one for each view
+    reload: bool,
+    online: Callable[..., nn.Module] | None,
+) -> None:
+    "What `pretrain` does once everything is named."
+    state, taus = here(), config["taus"]
     if state.is_main_process:
         check_folder(run, config, about, reload)
         run.write_config(config | {"data": about, "versions": provenance()})
@@ -543,9 +567,6 @@ def pretrain(
     width = getattr(method.student.bottleneck, "in_features", 0) if config["encode_method"] != "Continuous" else 0
     probes = online(method.student.encoder.num_features, n_classes(pictures), width, read_taus(taus)) if taus else None
     fit_large(method, pictures, transforms, run, reload, probes, **{name: config[name] for name in options_of(fit_large) if name in config})
-    if state.is_main_process:
-        print(f"run folder: {run.path}")
-    return run
 
 
 def read_taus(

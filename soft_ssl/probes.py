@@ -73,8 +73,8 @@ class RidgeProbes:
         ridge: float = 1.0,  # alpha, above 0
         standardize: bool = False,  # divide features by their standard deviation over the training images
     ):
-        if not ridge > 0:
-            raise ValueError(f"ridge must be above 0, but is {ridge}")
+        if not 0 < ridge < float("inf"):
+            raise ValueError(f"ridge must be above 0 and finite, but is {ridge}")
         self.factors, self.ridge, self.standardize, self.classes = (
             factors,
             ridge,
@@ -188,8 +188,8 @@ class LogisticProbes:
         strength: float = 1.0,  # inverse of the L2 penalty, above 0: scikit-learn's C
         standardize: bool = False,  # divide features by their standard deviation over the training images
     ):
-        if not strength > 0:
-            raise ValueError(f"strength must be above 0, but is {strength}")
+        if not 0 < strength < float("inf"):
+            raise ValueError(f"strength must be above 0 and finite, but is {strength}")
         self.factors, self.strength, self.standardize, self.classes = (
             factors,
             strength,
