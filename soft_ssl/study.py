@@ -893,7 +893,7 @@ def plot_gaps(
             wide = wide.reindex([label for label in labels if label in wide.index])
             sns.heatmap(wide, annot=True, fmt=".2f", cmap="vlag", vmin=-limit, vmax=limit, cbar=False, ax=ax, annot_kws={"size": 7})
             ax.set(title=f"{name}, K={k}: {feature}", xlabel="", ylabel="")
-            ax.tick_params(axis="x", rotation=25)
+            plt.setp(ax.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
     fig.suptitle(f"Gap: iid minus test, {where(shown)}", fontsize="medium")
     fig.tight_layout()
     return fig
@@ -924,6 +924,8 @@ def plot_tau(
         ax.set(xscale="log", xlabel="temperature τ", ylabel="mean score", title=feature)
     sns.scatterplot(shown[shown["split"] == "test"], x="undecided", y="score", hue="feature", hue_order=FEATURES, ax=axes[3])
     axes[3].set(xlabel="entropy / log2 V", title="test")
+    sns.move_legend(axes[0], "lower right", bbox_to_anchor=(-0.25, 0), title=None)
+    sns.move_legend(axes[3], "center left", bbox_to_anchor=(1, 0.5), title=None)
     fig.suptitle(f"BYOL, Softmax, {where(shown)}, K={K}", fontsize="medium")
     fig.tight_layout()
     return fig

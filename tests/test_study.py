@@ -90,3 +90,11 @@ def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data
     done = study(grid, data, whole, "--repeats", "2")
     table = pd.read_csv(whole / "study-tiny" / "repeated.csv")
     assert len(table) == 2 and (table["equal"] == table["scores"]).all() and (table["largest_difference"] == 0).all(), done.stdout
+
+
+def test_a_cell_goes_through_submitit(data, tmp_path):
+    pytest.importorskip("submitit")
+    file = tmp_path / "pixels.json"
+    file.write_text(json.dumps({"common": TINY, "blocks": [{"method": ["pca"], "encode_method": ["Continuous"]}]}))
+    study(file, data, tmp_path, "--cluster", "local")
+    assert set(pd.read_csv(tmp_path / "study-pixels" / "scores.csv")["feature"]) == {"pixels_pca", "pixels_pca_wide"}
