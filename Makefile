@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix large bench digits faults fuzz installations soak lab docs readme notebooks clean
+.PHONY: help setup train test matrix large bench study digits faults fuzz installations soak lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ large: setup ## every large-scale method, plain and with the bottleneck, on one 
 
 bench: setup ## speed and memory against the plain formulation (half an hour; `soft-ssl benchmark --quick`: two minutes)
 	$(BIN)/soft-ssl benchmark
+
+study: setup ## does soft discretization generalise? many runs into one table (an hour on two cores; goes on where it stopped)
+	$(BIN)/soft-ssl study --out_path nbs/results/study/laptop
 
 digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
 	$(BIN)/python tests/digits_study.py

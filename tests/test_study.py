@@ -1,0 +1,108 @@
+"The study as a command: killed in the middle and continued, and computed a second time."
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+TINY = {
+    "source": "rendered", "h_dim": 4, "hidden_size": 8, "message_size": 4, "voc_size": 3, "train_batch_size": 16, "n_sub_train": 200,
+    "n_sub_test": 100, "max_steps": 150, "eval_every": 75,
+}  # fmt: skip
+BLOCKS = [
+    {"encode_method": ["GumbelSoftmax"], "seed": [0]},
+    {"method": ["supervised"], "encode_method": ["Softmax"], "max_steps": [10], "seed": [1]},
+]
+
+
+def command(grid, data, root, *words):
+    return [sys.executable, "-m", "soft_ssl.cli", "study", "--size", str(grid), "--data_path", str(data), "--root_path", str(root), "--workers", "2", *words]
+
+
+def study(*args):
+    done = subprocess.run(command(*args), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def alive(folder):
+    "Whether a process still works on a cell of this folder."
+    for proc in os.listdir("/proc"):
+        if proc.isdigit():
+            try:
+                words = open(f"/proc/{proc}/cmdline").read().split("\0")  # noqa: SIM115
+            except OSError:
+                continue
+            if "soft_ssl.study" in words and any(word.startswith(str(folder)) for word in words):
+                return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    file = tmp_path_factory.mktemp("grid") / "tiny.json"
+    file.write_text(json.dumps({"common": TINY, "blocks": BLOCKS}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def whole(grid, data, tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole")
+    study(grid, data, root)
+    return root
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc")
+def test_killed_in_the_middle_and_continued_gives_the_same_table(whole, grid, data, tmp_path):
+    environment = os.environ | {"SOFT_SSL_CHECKPOINT_SECONDS": "0.3"}
+    process = subprocess.Popen(command(grid, data, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    limit = time.monotonic() + 120
+    while not list(tmp_path.glob("study-tiny/*/last.ckpt")):
+        assert process.poll() is None and time.monotonic() < limit, "no checkpoint before the end"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    while alive(tmp_path):  # workers notice that nobody waits for them any more
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    before = pd.read_csv(tmp_path / "study-tiny" / "cells.csv")
+    assert not (before["state"] == "done").all()
+    study(grid, data, tmp_path)
+    first, second = ((root / "study-tiny" / "scores.csv").read_bytes() for root in (whole, tmp_path))
+    assert first == second
+
+
+def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data):
+    done = study(grid, data, whole, "--repeats", "2")
+    table = pd.read_csv(whole / "study-tiny" / "repeated.csv")
+    assert len(table) == 2 and (table["equal"] == table["scores"]).all() and (table["largest_difference"] == 0).all(), done.stdout
+
+
+def test_a_cell_goes_through_submitit(data, tmp_path):
+    pytest.importorskip("submitit")
+    file = tmp_path / "pixels.json"
+    file.write_text(json.dumps({"common": TINY, "blocks": [{"method": ["pca"], "encode_method": ["Continuous"]}]}))
+    study(file, data, tmp_path, "--cluster", "local")
+    assert set(pd.read_csv(tmp_path / "study-pixels" / "scores.csv")["feature"]) == {"pixels_pca", "pixels_pca_wide"}
+
+
+def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, tmp_path):
+    process = subprocess.Popen(command(grid, data, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not list(tmp_path.glob("study-tiny/byol*/metrics.csv")):
+        assert process.poll() is None and time.monotonic() < limit, "no step before the end"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and "the same command goes on from there" in errors
+    assert not alive(tmp_path) and list(tmp_path.glob("study-tiny/byol*/last.ckpt"))
