@@ -11,6 +11,7 @@ __all__ = ['PLAIN_WORKERS', 'Work', 'PREPARED', 'STUDY_SIZE', 'MODES', 'PEAK_SID
 
 # %% ../nbs/10_benchmark.ipynb #ab3fe68b
 import copy
+import ctypes
 import importlib
 import json
 import math
@@ -182,7 +183,10 @@ def take_turn() -> tuple[float, float, float]:  # seconds, amount, and GB as of 
     amount = PREPARED["work"]()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start, amount, peak_memory()
+    seconds = time.perf_counter() - start
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)  # what it keeps for its next turn would be missing for the others
+    return seconds, amount, peak_memory()
 
 
 def peak_memory() -> float:  # GB; NaN where the system is not Linux, which says it
@@ -207,11 +211,11 @@ def race(
     rows = []
     with ExitStack() as running:
         processes = {
-            name: running.enter_context(
-                ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), importable(get_ready), (prepare,))
-            )
-            for name, prepare in contestants.items()
+            name: running.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+            for name in contestants
         }
+        for ready in [processes[name].submit(importable(get_ready), contestants[name]) for name in processes]:
+            ready.result()
         for repeat in range(-1 if warm_up else 0, repeats):
             for name, process in processes.items():
                 seconds, amount, peak = process.submit(importable(take_turn)).result()
