@@ -114,10 +114,11 @@ class PlainViews(Dataset):
         images: Tensor,  # uint8 `(N, H, W, C)`
         mean: Tensor,  # `(C,)`
         std: Tensor,  # `(C,)`
+        augment: bool = True,  # turn and scale; else both views are the image
     ):
         self.images = images
         self.view = transforms.Compose([
-            transforms.ToPILImage(), transforms.RandomAffine(4, scale=(0.81, 1)), transforms.ToTensor(),
+            transforms.ToPILImage(), *([transforms.RandomAffine(4, scale=(0.81, 1))] if augment else []), transforms.ToTensor(),
             transforms.Normalize(mean.tolist(), std.tolist()),
         ])  # fmt: skip
 
@@ -136,6 +137,7 @@ def plain_fit(
     max_steps: int = 500,
     train_batch_size: int = 32,
     lr: float = 1e-3,
+    augment: bool = True,  # as of `PlainViews`
 ) -> tuple[list[float], Network]:  # the loss of every step, and the trained student
     "BYOL by its definition (arXiv 2006.07733, algorithm 1)."
     device = next(method.parameters()).device
@@ -143,7 +145,7 @@ def plain_fit(
     predictor = copy.deepcopy(method.predictor)
     optimizer = torch.optim.AdamW([*student.parameters(), *predictor.parameters()], lr=lr, weight_decay=0.0)
     norm = method.student.encoder[0]
-    data = PlainViews(images, norm.mean.cpu(), norm.std.cpu())
+    data = PlainViews(images, norm.mean.cpu(), norm.std.cpu(), augment)
     order = RandomSampler(
         data, num_samples=max_steps * train_batch_size, generator=torch.Generator().manual_seed(seed)
     )

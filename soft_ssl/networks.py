@@ -77,10 +77,10 @@ def normalized_conv(
     weight = conv.weight.flatten(1)  # (out_channels, 9C)
     if norm.training:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            columns = patches_3x3(x.to(weight.dtype)).flatten(0, 2).T
-            patch_mean, n = columns.mean(1), columns.shape[1]
-            centred = (columns - patch_mean[:, None]).contiguous()  # nine long rows multiply faster than nine long columns
-            covariance = centred @ centred.T / n
+            patches = patches_3x3(x.to(weight.dtype)).flatten(1, 2).transpose(1, 2)  # (B, 9C, H·W)
+            patch_mean, n = patches.mean((0, 2)), patches.shape[0] * patches.shape[2]
+            centred = patches - patch_mean[:, None]
+            covariance = (centred @ centred.transpose(1, 2)).sum(0) / n  # image by image: one sum of a million terms loses three digits
         with torch.autocast(x.device.type, enabled=False):
             mean, variance = weight @ patch_mean, ((weight @ covariance) * weight).sum(1)
         with torch.no_grad():
