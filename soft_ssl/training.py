@@ -148,6 +148,8 @@ class SSLMethod(nn.Module):
             raise ValueError(f"ema must be from 0 to 1, but is {ema}")
         check_at_least(1, h_dim=h_dim, hidden_size=hidden_size)
         self.ema, self.pass_views_together, self.hidden_size = ema, pass_views_together, hidden_size
+        # first, so that a seed gives the same encoder whatever its bottleneck draws
+        encoder = ENCODERS[encoder_type](image_shape[2], h_dim, hidden_size, last_enc_bn)
         if encode_method == "Continuous":
             bottleneck = Continuous(hidden_size)
         else:
@@ -156,7 +158,6 @@ class SSLMethod(nn.Module):
             )
         if bottleneck.in_features >= 2**40:
             raise ValueError(f"the code would have {bottleneck.in_features:,} numbers, more than a memory holds: lower message_size or voc_size")
-        encoder = ENCODERS[encoder_type](image_shape[2], h_dim, hidden_size, last_enc_bn)
         self.student = Network(
             nn.Sequential(InputNorm(mean, std), encoder),
             head(embedder_type, hidden_size, bottleneck.in_features, last_norm_emb, last_bn_affine),
