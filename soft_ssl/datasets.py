@@ -148,7 +148,9 @@ class SplitData(NamedTuple):
         part: str,  # train, iid, val or test
         n: int = 0,  # how many of them, drawn with a fixed seed; 0 or more than there are gives all
     ) -> np.ndarray:  # `(n,)`, sorted rows of the data set
-        "The images of one part, or a sample of them."
+        "The images of one part, or a sample of them. Raises `ValueError` for a negative number of them."
+        if n < 0:
+            raise ValueError(f"a number of images must be at least 0, which stands for all, but is {n}")
         rows = getattr(self.splits, part)
         return (
             rows

@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'NOT_IN_RUN_ID', 'SCORE_COLUMNS', 'EVALUATIONS', 'Option', 'options_of', 'method_class', 'method_options',
            'run_name', 'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data',
            'probe_scores', 'selection_score', 'part_to_select_on', 'is_finished', 'train', 'run_folder', 'train_in',
-           'check_values', 'load_run', 'evaluate', 'evaluation_file', 'repeat']
+           'check_values', 'run_config', 'load_run', 'evaluate', 'evaluation_file', 'repeat']
 
 # %% ../nbs/06a_experiment.ipynb #7c11f7c4
 import hashlib
@@ -14,6 +14,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from accelerate import PartialState
 from fastcore.docments import docments
 from matplotlib.figure import Figure
 
@@ -232,15 +234,19 @@ def train(
     run = run_folder(root_path, exp_name, run_id or run_name(method, config))
     data = load_data(config)
     select_on = part_to_select_on(data, select_on)
-    with run.alone():
+    with run.alone() if PartialState().is_main_process else nullcontext():
         train_in(run, method, config, data, select_on, reload, image_memory)
     return run
 
 
-def run_folder(root_path: str | Path, exp_name: str, run_id: str) -> RunFolder:
+def run_folder(
+    root_path: str | Path,  # folder of all runs
+    exp_name: str,  # folder that groups the runs
+    run_id: str,  # its name
+) -> RunFolder:
     "Where a run stands. Raises `ValueError` if its name leads out of the folder of all runs."
     path = Path(root_path) / exp_name / run_id
-    if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(root_path)) or not run_id:
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root_path)) or not run_id:
         raise ValueError(f"exp_name and run_id name a folder in {root_path}, but {exp_name!r} and {run_id!r} lead out of it")
     return RunFolder(path)
 
@@ -297,12 +303,26 @@ def train_in(
 def check_values(config: dict[str, Any], options: dict[str, Option], file: Path) -> None:
     "Raises `ValueError` if something in a configuration that was read from a file is of another kind than its option."
     for name, option in options.items():
-        kinds = (int, float) if option.kind is float else (option.kind,)
+        kinds = {float: (int, float), int: (int, bool), bool: (bool, int)}.get(option.kind, (option.kind,))
         if type(config[name]) not in kinds:
             raise ValueError(f"{name} in {file} must be of the kind {option.kind.__name__}, but is {config[name]!r}")
     about = config["data"]
     if not isinstance(about, dict) or not all(isinstance(about.get(key), str) for key in ("source", "sha256")):
         raise ValueError(f"{file} does not say source and sha256 of the data")
+
+
+def run_config(
+    run: RunFolder,
+) -> tuple[dict[str, Any], dict[str, Option]]:  # what its config.json says, and the options of its method
+    "Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
+    config = run.read_config()
+    options = method_options(str(config.get("method", "")))
+    # what changes nothing about the weights may be missing: older runs do not have it
+    config = {name: option.default for name, option in options.items() if name in NOT_IN_RUN_ID} | config
+    if missing := {"method", "data", *options} - set(config):
+        raise ValueError(f"{run.config_file} has no {min(missing)}: it is damaged, or of another version")
+    check_values(config, options, run.config_file)
+    return config, options
 
 
 def load_run(
@@ -314,13 +334,7 @@ def load_run(
 ]:  # the method in evaluation mode, its data, its configuration
     "Rebuilds a run. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or from other data."
     run = RunFolder(run_path)
-    config = run.read_config()
-    options = method_options(str(config.get("method", "")))
-    # what changes nothing about the weights may be missing: older runs do not have it
-    config = {name: option.default for name, option in options.items() if name in NOT_IN_RUN_ID} | config
-    if missing := {"method", "data", *options} - set(config):
-        raise ValueError(f"{run.config_file} has no {min(missing)}: it is damaged, or of another version")
-    check_values(config, options, run.config_file)
+    config, _ = run_config(run)
     source = config["data"]["source"]
     data = load_data(config | {"data_path": str(data_path) or config["data_path"], "source": source})
     if data.dataset.sha256 != config["data"]["sha256"]:
@@ -365,22 +379,26 @@ def repeat(
     exp_name: str = "repeated",  # folder that groups the runs
     root_path: str = "./experiments",  # folder of all runs
     data_path: str = "",  # folder of the data files; empty takes the run's
-) -> tuple[RunFolder, float | None]:  # the new run, and the largest difference of a score; None if the old one has no scores
+    reload: bool = False,  # go on where an earlier repetition stopped
+) -> tuple[RunFolder, float | None]:  # the new run, and the largest difference of a score; None if the old one has no scores of its last step
     "Trains a run again from its configuration alone. Raises `ValueError` if that is damaged, or the data is not the same."
     config_file = Path(config_file)
+    if config_file.is_file() and config_file.name != "config.json":
+        raise ValueError(f"{config_file} is not the config.json of a run")
     old = RunFolder(config_file.parent if config_file.is_file() else config_file)
-    config = old.read_config()
-    options = method_options(str(config.get("method", "")))
-    if missing := {"method", "data", "select_on", *options} - set(config):
-        raise ValueError(f"{old.config_file} has no {min(missing)}: it is damaged, or of another version")
-    check_values(config, options, old.config_file)
+    config, options = run_config(old)
+    run_id = old.path.resolve().name
+    if run_folder(root_path, exp_name, run_id).path.resolve() == old.path.resolve():
+        raise ValueError(f"{old.path} would be repeated in its own folder: give another --exp_name")
     chosen = {name: config[name] for name in options} | {"source": config["data"]["source"]}
     chosen["data_path"] = data_path or chosen["data_path"]
     if load_data(chosen).dataset.sha256 != config["data"]["sha256"]:
         raise ValueError(f"the data in {chosen['data_path']} is not what {old.path} was trained on: its checksum differs")
-    run = train(config["method"], exp_name=exp_name, root_path=root_path, run_id=old.path.resolve().name, select_on=config["select_on"], **chosen)
-    if not old.probes_file.exists():
+    select_on = config.get("select_on", "val")
+    run = train(config["method"], exp_name=exp_name, root_path=root_path, run_id=run_id, select_on=select_on, reload=reload, **chosen)
+    if not old.evaluations_file.exists():
         return run, None
     keys = ["feature", "split", "factor", "metric"]
-    before, now = (folder.read_table(folder.probes_file).set_index(keys)["score"] for folder in (old, run))
-    return run, float((before - now).abs().max(skipna=False))
+    tables = (folder.read_table(folder.evaluations_file, "step", "score", *keys) for folder in (old, run))
+    before, now = (table[table["step"] == config["max_steps"]].set_index(keys)["score"] for table in tables)
+    return run, float((before - now).abs().max(skipna=False)) if len(before) else None

@@ -198,6 +198,8 @@ class FactorDataset:
                 for key in ("names", "classes", "circular")
             }
             self.factors = Factors(sizes=tuple(int(size) for size in about["factor_sizes"]), **words)
+        except MemoryError:
+            raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(
                 f"{self.path} is damaged or no factor file ({error}): delete it and make it again"
@@ -234,6 +236,8 @@ class FactorDataset:
                     low, high = index[here[0]], index[here[-1]] + 1
                     block = torch.from_numpy(stored[low:high])
                     result[torch.from_numpy(here)] = block[torch.from_numpy(index[here] - low)]
+        except MemoryError:
+            raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(f"{self.path} is damaged ({error}): delete it and make it again") from error
         return result

@@ -40,7 +40,7 @@ from torchvision.transforms import v2
 
 from .bottleneck import Continuous, GumbelSoftmax, Softmax, check_at_least
 from .byol import negative_cosine
-from .files import check_inside, complete_file, download, read_picture, untar
+from .files import check_inside, complete_file, download, only_one, read_picture, untar
 from .networks import InputNorm, head, with_small_stem
 from .experiment import options_of
 from .training import Network, Output, RunFolder, batch_indices, learning_rate, stream_seed
@@ -88,11 +88,19 @@ CIFAR_FILES = {
 }
 
 
-def fetch_and_untar(urls: tuple[str, ...], folder: str | Path, md5: str, most: int, names: list[str]) -> None:
-    "Downloads an archive, takes these files out of it, and removes it."
-    archive = download(urls, Path(folder) / urls[0].rpartition("/")[2], md5, "md5", most)
-    untar(archive, folder, names)
-    archive.unlink()
+def fetch_and_untar(
+    urls: tuple[str, ...],  # of one archive, tried one after the other
+    folder: str | Path,  # where its files go
+    md5: str,  # of the archive
+    most: int,  # bytes that it may have
+    names: list[str],  # of the files that are wanted
+) -> None:
+    "Downloads an archive, takes these files out of it, and removes it; another process that wants the same waits."
+    archive = Path(folder) / urls[0].rpartition("/")[2]
+    with only_one(archive.with_suffix(".untar")):
+        if not all((Path(folder) / name).exists() for name in names):
+            untar(download(urls, archive, md5, "md5", most), folder, names)
+            archive.unlink()
 
 
 def cifar(
@@ -164,6 +172,8 @@ class PackedPictures(Dataset):
                     raise ValueError("its tables do not fit each other")
                 if not ((0 <= self.targets) & (self.targets < len(self.classes))).all():
                     raise ValueError("it has a label of no class")
+        except MemoryError:
+            raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(f"{path} is damaged or was not packed by soft_ssl ({error}): pack it again") from error
 
@@ -175,6 +185,8 @@ class PackedPictures(Dataset):
         start = self.ends[index - 1] if index else 0
         try:
             encoded = io.BytesIO(self.file["bytes"][start : self.ends[index]].tobytes())
+        except MemoryError:
+            raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(f"{self.path} is damaged ({error}): pack it again") from error
         return v2.functional.pil_to_tensor(read_picture(encoded)), int(self.targets[index])

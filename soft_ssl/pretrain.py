@@ -40,7 +40,7 @@ from soft_ssl.large_scale import (
     IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, extra, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
-    COLLAPSE_COLUMNS, LivePlot, RunFolder, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
+    COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
 )
 
 # %% ../nbs/09a_pretrain.ipynb #5e7ddbb4
@@ -252,6 +252,7 @@ def fit_large(
     reading = closing(read(Views(pictures, transforms, seed), mine, workers, device.type == "cuda"))
 
     def save(step: int) -> None:
+        check_finite(True, step, run, method)
         if run is not None and main:
             more = {} if accelerator.scaler is None else {"scaler": accelerator.scaler.state_dict()}
             if online is not None:
@@ -290,9 +291,7 @@ def fit_large(
             stopping = agreed(stop.is_set()) and done < total
             if done % log_every == 0 or stopping or done == total:
                 values = accelerator.reduce(torch.stack([finite, *[value.float() for value in metrics.values()]]), "mean").tolist()
-                if values[0] < 1:
-                    kept = "" if run is None else f"; the checkpoint from before that is kept in {run.path}"
-                    raise FloatingPointError(f"the loss is not finite at or before step {done}: try a lower lr or a higher tau{kept}")
+                check_finite(values[0] == 1, done, run)
                 elapsed, logged_at = time.monotonic() - logged_at, time.monotonic()
                 row = {"step": done, "epoch": done / per_epoch, "lr": opt.param_groups[0]["lr"], **dict(zip(metrics, values[1:]))}
                 row["effective_rank"] = effective_rank(method.seen).item()

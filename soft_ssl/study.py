@@ -12,8 +12,8 @@ __all__ = ['LAPTOP', 'PLACES', 'FIVE', 'FULL', 'SIZES', 'MOST_IMAGES', 'COLUMNS'
            'submit', 'identity', 'gather', 'write_tables', 'steps_done', 'seconds_left', 'state_of', 'run_cells',
            'settle', 'stop_jobs', 'repeat', 'images_of', 'estimate', 'study', 'label_of', 'read_scores', 'with_gap',
            'by_factor', 'over_factors', 'at_the_end', 'Interval', 'interval', 'intervals', 'pairs', 'verdict',
-           'differences', 'where', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'plot_tau',
-           'plot_steps', 'plot_sizes', 'beside_geometry', 'plot_geometry', 'Claim', 'judge', 'in_words']
+           'differences', 'where', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures',
+           'plot_tau', 'plot_steps', 'plot_sizes', 'beside_geometry', 'plot_geometry', 'Claim', 'judge', 'in_words']
 
 # %% ../nbs/08_study.ipynb #73a60695
 import hashlib
@@ -44,10 +44,10 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .bottleneck import Code, as_groups
+from .bottleneck import Continuous
 from .datasets import SplitData
 from .experiment import METHODS, build_method, load_data, load_run, method_options, probe_scores, train
-from .files import complete_file
+from .files import complete_file, only_one
 from .metrics import dci, groups_of, mig, toposim
 from .probes import PARTS, RidgeProbes
 from .training import BOTTLENECKS, RunFolder, SSLMethod, batch_indices, provenance, stop_signal, stream_seed
@@ -129,7 +129,7 @@ def expand(
     return sorted(cells.values(), key=lambda cell: cell["seed"])
 
 # %% ../nbs/08_study.ipynb #b8a1c4ea
-class Logits(nn.Module):
+class Logits(Continuous):
     "`Softmax` without its softmax: `L·V` numbers, passed on as they are."
 
     def __init__(
@@ -139,23 +139,12 @@ class Logits(nn.Module):
         tau: float = 1.0,  # not used: a scale that the next layer would undo
         hard: bool = False,  # not used
     ):
-        super().__init__()
-        self.n_groups, self.n_symbols, self.tau = n_groups, n_symbols, tau
-        self.in_features = self.out_features = n_groups * n_symbols
-
-    def forward(
-        self,
-        x: Tensor,  # `(B, L·V)`
-    ) -> Code:  # `embedding` is `x`; there are no symbols
-        "Returns `x`."
-        logits = as_groups(x, self.n_groups, self.n_symbols)
-        return Code(logits, logits.flatten(1), None, logits.new_zeros(()), {})
+        super().__init__(n_groups * n_symbols)
 
 # %% ../nbs/08_study.ipynb #8b604646
 def supervise(
-    config: dict[str, Any],  # every option of `byol`
+    config: dict[str, Any],  # every option of `byol`; read are those of the network, the probes, the steps, lr, wd and seed
     data: SplitData,
-    run_id: str = "supervised",
 ) -> tuple[SSLMethod, pd.DataFrame]:  # the method whose student was trained, and its probe scores at every evaluated step
     "Trains encoder, embedder and bottleneck to predict the factors linearly from the code."
     device = PartialState().device
@@ -166,10 +155,10 @@ def supervise(
     heads = nn.Linear(method.student.bottleneck.out_features, sum(widths)).to(device)
     learnt = [*method.student.encoder.parameters(), *method.student.embedder.parameters(), *heads.parameters()]
     opt, images = torch.optim.AdamW(learnt, lr=config["lr"], weight_decay=config["wd"]), data.images("train")
-    tables, eval_every = [], config["eval_every"] or config["max_steps"]
+    tables, eval_every = [], config["eval_every"] or config["max_steps"] or 1
     for step in range(config["max_steps"] + 1):
         if step % eval_every == 0 or step == config["max_steps"]:
-            tables.append(probe_scores(method.eval(), data, config, run_id).assign(step=step))
+            tables.append(probe_scores(method.eval(), data, config, "").assign(step=step))
         if step < config["max_steps"]:
             torch.manual_seed(stream_seed(config["seed"], "step", step))  # of Gumbel noise, if there is any
             index = torch.from_numpy(batch_indices(config["seed"], step, config["train_batch_size"], len(images)))
@@ -234,7 +223,7 @@ def other_reader(
     method: SSLMethod,  # trained
     config: dict[str, Any],
     data: SplitData,
-) -> Reader:  # that reads nothing where the code is no wider than z
+) -> Reader:  # that reads nothing where the code is no wider than z and has no symbols
     "The logits before the softmax, and the code pressed to the width of `z`."
     device, size = next(method.parameters()).device, config["hidden_size"]
     seen = [method.student.read(batch.to(device))[1].embedding for batch in deciding_images(config, data).split(256)]
@@ -299,7 +288,8 @@ def configuration(
     options = options_by_method(method if method in METHODS else "byol")
     if unknown := set(cell) - set(options) - {"method"}:
         raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
-    return {name: option.default for name, option in options.items()} | cell
+    chosen = {name: float(value) if name in options and options[name].kind is float else value for name, value in cell.items()}
+    return {name: option.default for name, option in options.items()} | chosen
 
 
 def cell_name(cell: dict[str, Any]) -> str:
@@ -361,22 +351,26 @@ def work(
     folder: str | Path,  # of a cell, with its cell.json
 ) -> int:  # exit code: 0 if it is done
     "Computes one cell and leaves its table and its outcome in the folder."
-    run, begun = RunFolder(folder), time.monotonic()
-    cell, before = read_json(run.path / "cell.json"), read_json(run.path / "outcome.json")
-    outcome: dict[str, Any] = {"state": "stopped", "error": ""}
-    try:
-        run.write_table(run.path / "table.csv", compute(cell, run))
-        data = load_data(configuration(cell)).dataset
-        speed = pd.read_csv(run.metrics_file)["images_per_second"].median() if run.metrics_file.exists() else None
-        outcome |= {"state": "done", "source": data.source, "sha256": data.sha256, "images_per_second": speed}
-    except Exception as error:  # noqa: BLE001, whatever it is, the other cells go on
-        traceback.print_exc()
-        outcome |= {"state": "failed", "error": " ".join(str(error).split()) or type(error).__name__}
-    finally:
-        seconds = before.get("seconds", 0.0) + time.monotonic() - begun
-        outcome |= {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "device": str(PartialState().device), **provenance()}
-        write_json(run.path / "outcome.json", outcome)
-    return int(outcome["state"] != "done")
+    run = RunFolder(folder)
+    with only_one(run.path / "cell"):  # one that an earlier study left running is waited for
+        begun, cell, before = time.monotonic(), read_json(run.path / "cell.json"), read_json(run.path / "outcome.json")
+        if before.get("state") == "done":
+            return 0
+        outcome: dict[str, Any] = {"state": "stopped", "error": ""}
+        write_json(run.path / "outcome.json", before | outcome)  # should it be killed, the error of an earlier try is not its own
+        try:
+            run.write_table(run.path / "table.csv", compute(cell, run))
+            data = load_data(configuration(cell)).dataset
+            speed = pd.read_csv(run.metrics_file)["images_per_second"].median() if run.metrics_file.exists() else None
+            outcome |= {"state": "done", "source": data.source, "sha256": data.sha256, "images_per_second": speed}
+        except Exception as error:  # noqa: BLE001, whatever it is, the other cells go on
+            traceback.print_exc()
+            outcome |= {"state": "failed", "error": " ".join(str(error).split()) or type(error).__name__}
+        finally:
+            seconds = before.get("seconds", 0.0) + time.monotonic() - begun
+            outcome |= {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "device": str(PartialState().device), **provenance()}
+            write_json(run.path / "outcome.json", outcome)
+        return int(outcome["state"] != "done")
 
 # %% ../nbs/08_study.ipynb #08ea3c12
 CLUSTERS = ("here", "local", "slurm")
@@ -452,7 +446,7 @@ def submit(cluster: str, folder: Path, threads: int) -> Submitted:
         raise ValueError(f"{cluster} does not take the job ({error})") from error
 
 # %% ../nbs/08_study.ipynb #c95d3564
-KEYS = ["method", "bottleneck", "tau", "L", "V", "hard", "dataset", "source", "K"]  # with the seed, these tell cells apart
+KEYS = ["method", "bottleneck", "tau", "L", "V", "hard", "dataset", "source", "K"]  # with the seed, these tell the cells of both sizes apart
 
 
 def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
@@ -480,7 +474,7 @@ def gather(
         outcome = {"state": "left", "error": ""} | read_json(path / "outcome.json")
         options = {name: value for name, value in configuration(cell).items() if name not in ("data_path", "show_progress")}
         told = identity(cell, outcome.get("source", ""))
-        about.append({"cell": told["cell"], "run": path.name} | outcome | options)
+        about.append({"cell": told["cell"], "run": path.name} | options | outcome)
         if outcome["state"] == "done":
             table = pd.read_csv(path / "table.csv").astype({"parameters": "Int64"})
             scores.append(pd.DataFrame({name: [value] * len(table) for name, value in told.items()}).join(table))
@@ -601,24 +595,25 @@ def repeat(
     cells: list[dict[str, Any]],  # of `expand`
     n: int,  # how many of those that are done
     folder: str | Path,  # of the first run
-    again: str | Path,  # folder of the second run; what it holds is computed anew
+    again: str | Path,  # folder of second runs; each gets one of its own in it
     out: str | Path,  # folder of the table `repeated.csv`
     workers: int = 0,  # as of `run_cells`
     threads: int = 1,  # as of `run_cells`
     draw_seed: int = 0,  # which cells are drawn
 ) -> pd.DataFrame:  # a row for each cell: scores, how many of them are equal, the largest difference
-    "Computes cells a second time. Raises `ValueError` if none is done."
+    "Computes cells a second time. Raises `ValueError` if none is done, or one fails."
     done = [cell for cell in cells if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("state") == "done"]
     if not done:
         raise ValueError(f"{folder} has no finished cell to repeat: run the study first")
     drawn = [done[i] for i in np.random.default_rng(draw_seed).permutation(len(done))[:n]]
     again = Path(again) / time.strftime("%Y%m%d-%H%M%S")
-    run_cells(drawn, again, again, workers, threads)
-    rows = []
+    if (failed := run_cells(drawn, again, again, workers, threads)[lambda about: about["state"] == "failed"]).size:
+        raise ValueError(f"{failed['run'].iloc[0]} failed the second time: {failed['error'].iloc[0]}")
+    rows, keys = [], [name for name in COLUMNS if name != "score"]
     for cell in drawn:
-        first, second = (pd.read_csv(Path(place) / cell_name(cell) / "table.csv") for place in (folder, again))
-        apart = (first["score"] - second["score"]).abs()
-        rows.append((cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()), apart.max()))
+        first, second = (pd.read_csv(Path(place) / cell_name(cell) / "table.csv").set_index(keys)["score"] for place in (folder, again))
+        apart = (first - second).abs()
+        rows.append((cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()), apart.max(skipna=False)))
     table = pd.DataFrame(rows, columns=["cell", "run", "scores", "equal", "largest_difference"])
     with complete_file(Path(out) / "repeated.csv") as unfinished:
         table.to_csv(unfinished, index=False)
@@ -633,7 +628,7 @@ def images_of(cell: dict[str, Any]) -> int:
 
 def estimate(
     cells: list[dict[str, Any]],  # of `expand`
-    images_per_second: float,  # of one machine, measured at this size: a column of cells.csv has it
+    images_per_second: float,  # of one machine, measured at this size: that of cells.csv times the cells at a time
     price: float = 0.0,  # of one machine, in any currency, an hour
 ) -> dict[str, float]:  # cells, images, hours of one machine, cost
     "What a grid takes. Raises `ValueError` if the speed is not above 0."
@@ -665,7 +660,7 @@ def study(
             raise ValueError(f"{name} must be at least {least}, but is {value}")
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
-    names = [cell_name(cell) for cell in cells]  # raises for what does not exist
+    cells = list({cell_name(cell): cell for cell in cells}.values())  # raises for what does not exist
     folder = Path(root_path) / f"study-{Path(size).stem}"
     out = Path(out_path) if out_path else folder
     if dry_run:
@@ -677,7 +672,7 @@ def study(
         load_data(cell)  # what has to be drawn is drawn once, before all workers need it
     table = run_cells(cells, folder, out, workers, threads, cluster)
     if (failed := table[table["state"] == "failed"]).size:
-        raise ValueError(f"{len(failed)} of {len(names)} cells failed, the first, {failed['run'].iloc[0]}, because: {failed['error'].iloc[0]}")
+        raise ValueError(f"{len(failed)} of {len(cells)} cells failed, the first, {failed['run'].iloc[0]}, because: {failed['error'].iloc[0]}")
     return table
 
 
@@ -705,7 +700,7 @@ def read_scores(
     if not file.exists():
         raise FileNotFoundError(f"there is no {file}: `soft-ssl study` makes it")
     table = pd.read_csv(file, dtype={"cell": str})
-    usual = tuple(table[name].mode().squeeze() for name in "LV")
+    usual = tuple(table[name].mode().max() for name in "LV")
     once = table.drop_duplicates("cell").set_index("cell")
     labels = {cell: label_of(row, usual) for cell, row in once.iterrows()}
     return table.assign(label=table["cell"].map(labels))
@@ -798,7 +793,7 @@ def pairs(
     first = first[first["feature"].isin(FEATURES)]
     missing = [name for name in first["feature"].unique() if name not in set(second["feature"])]
     stand_ins = [second[second["feature"] == "embedding"].assign(feature=name) for name in missing]
-    both = first.merge(pd.concat([second, *stand_ins]), on=same, suffixes=("", "_other"))
+    both = first.merge(pd.concat([second, *stand_ins]), on=same, suffixes=("", "_other"), validate="one_to_one")
     return both.assign(score=both["score"] - both["score_other"])[[*same, "score"]]
 
 
@@ -814,13 +809,14 @@ def verdict(row: Interval | pd.Series) -> str:
 def differences(
     means: pd.DataFrame,  # of `over_factors`, at one step
     comparisons: tuple[tuple[str, str], ...] = COMPARISONS,  # labels: one, other
-) -> pd.DataFrame:  # comparison, dataset, K (`all`: every K together), feature, split, the columns of `Interval`, verdict
+) -> pd.DataFrame:  # comparison, dataset, K (`all`: the mean of a seed's K), feature, split, the columns of `Interval`, verdict
     "Paired differences with their intervals; comparisons that the table has no cells for are left out."
     tables = []
     for one, other in comparisons:
         found = pairs(means, one, other)
         if len(found):
-            together = [found.assign(K="all")] if found["K"].nunique() > 1 else []
+            seeds = found.groupby(["dataset", "source", "seed", "split", "feature"], sort=False, as_index=False)["score"].mean()
+            together = [seeds.assign(K="all")] if found["K"].nunique() > 1 else []
             tables += [part.assign(comparison=f"{one} − {other}") for part in (found, *together)]
     by = ["comparison", "dataset", "K", "feature", "split"]
     told = intervals(pd.concat(tables), by) if tables else pd.DataFrame(columns=[*by, *Interval._fields])
@@ -859,19 +855,20 @@ def plot_differences(
 ) -> Figure:
     "Every difference with both intervals: thick is the bootstrap, thin the t-interval. A dot is full where both exclude zero."
     splits = [split for split in (*PARTS, "gap") if split in set(compared["split"])]
-    rows = list(dict.fromkeys(zip(compared["comparison"], compared["feature"])))
+    rows = list(dict.fromkeys(zip(compared["comparison"], compared["feature"], compared["dataset"])))
+    several = compared["dataset"].nunique() > 1
     fig, axes = plt.subplots(1, len(splits), figsize=(2.2 * len(splits) + 2, 0.24 * len(rows) + 1), sharey=True, sharex=True, squeeze=False)
     colours = dict(zip(FEATURES, sns.color_palette()))
     for ax, split in zip(axes[0], splits):
         for row in compared[compared["split"] == split].itertuples():
-            y, colour = -rows.index((row.comparison, row.feature)), colours[row.feature]
+            y, colour = -rows.index((row.comparison, row.feature, row.dataset)), colours[row.feature]
             ax.plot([row.t_low, row.t_high], [y, y], color=colour, lw=0.8)
             ax.plot([row.low, row.high], [y, y], color=colour, lw=3)
             ax.plot(row.mean, y, "o", color=colour, mfc=colour if row.verdict in ("above 0", "below 0") else "white")
         ax.axvline(0, color="grey", ls=":")
         ax.set(title=f"{split} (iid − test)" if split == "gap" else split, xlabel="difference")
     widest = 1.3 * compared[["low", "high"]].abs().max().max()
-    axes[0, 0].set(yticks=[-i for i in range(len(rows))], yticklabels=[f"{name}: {feature}" for name, feature in rows], xlim=(-widest, widest))
+    axes[0, 0].set(yticks=[-i for i in range(len(rows))], yticklabels=[f"{name}: {feature}" + f", {data}" * several for name, feature, data in rows], xlim=(-widest, widest))
     fig.suptitle(title, fontsize="medium")
     fig.tight_layout()
     return fig
@@ -907,6 +904,14 @@ def entropies(
     return pd.Series((rows["score"] / np.log2(rows["V"])).to_numpy(), rows["cell"], name="undecided")
 
 
+def at_temperatures(
+    means: pd.DataFrame,  # of `over_factors`, of one data set and K
+) -> pd.DataFrame:  # the rows of `Softmax` cells that differ in nothing but temperature and seed
+    "What temperatures can be compared by: the seeds that every temperature has."
+    found = means[means["label"].str.fullmatch(r"Softmax(, τ=[^,]+)?") & means["feature"].isin(FEATURES)]
+    return found[found.groupby("seed")["tau"].transform("nunique") == found["tau"].nunique()]
+
+
 def plot_tau(
     means: pd.DataFrame,  # of `over_factors`, at one step
     undecided: pd.Series,  # of `entropies`
@@ -914,8 +919,7 @@ def plot_tau(
     K: int = 1,
 ) -> Figure:
     "Softmax at several temperatures: scores against the temperature, and on unseen combinations against the entropy that came of it."
-    plain = (means["bottleneck"] == "Softmax") & (means["method"] == "byol") & (means["hard"].astype(str) != "True")
-    shown = means[plain & (means["dataset"] == dataset) & (means["K"] == K) & means["feature"].isin(FEATURES) & means["split"].isin(PARTS)]
+    shown = at_temperatures(means[(means["dataset"] == dataset) & (means["K"] == K) & means["split"].isin(PARTS)])
     shown = shown.assign(undecided=shown["cell"].map(undecided))
     fig, axes = plt.subplots(1, 4, figsize=(11, 2.6), sharey=True)
     for ax, feature in zip(axes, FEATURES):
@@ -1021,15 +1025,15 @@ class Claim(NamedTuple):
 SOFT, GUMBEL, CODEBOOK, WIDTH = "Softmax − Continuous", "GumbelSoftmax − Softmax", "VQ − Softmax", "Softmax − Logits"
 CLAIMS = (
     Claim("A softmax after it makes `encoded`, the vector before the bottleneck, better read on unseen combinations", SOFT, "encoded", "test", "above 0"),
-    Claim("It makes it better read on familiar ones too", SOFT, "encoded", "iid", "above 0"),
-    Claim("Its gap from familiar to unseen is smaller", SOFT, "encoded", "gap", "below 0"),
+    Claim("A softmax after it makes `encoded` better read on familiar combinations", SOFT, "encoded", "iid", "above 0"),
+    Claim("A softmax after it makes the gap of `encoded`, from familiar to unseen combinations, smaller", SOFT, "encoded", "gap", "below 0"),
     Claim("The soft code is better read on unseen combinations than a continuous vector", SOFT, "embedding", "test", "above 0"),
-    Claim("The gap of the soft code is smaller", SOFT, "embedding", "gap", "below 0"),
+    Claim("The gap of the soft code is smaller than that of a continuous vector", SOFT, "embedding", "gap", "below 0"),
     Claim("The symbols alone are better read on unseen combinations than a continuous vector", SOFT, "one_hot", "test", "above 0"),
     Claim("Gumbel noise in training adds to the softmax's soft code on unseen combinations", GUMBEL, "embedding", "test", "above 0"),
     Claim("A codebook (VQ) does worse than the softmax with its code on unseen combinations", CODEBOOK, "embedding", "test", "below 0"),
     Claim("It is the softmax and not the width: the soft code beats equally wide logits trained without it, on unseen combinations", WIDTH, "embedding", "test", "above 0"),
-    Claim("The same holds of `encoded`", WIDTH, "encoded", "test", "above 0"),
+    Claim("It is the softmax and not the width: `encoded` before a softmax beats `encoded` before equally wide logits, on unseen combinations", WIDTH, "encoded", "test", "above 0"),
     Claim("With a contrastive method the soft code also does better on unseen combinations", "moco-simclr Softmax − moco-simclr Continuous", "embedding", "test", "above 0"),
     Claim("Even with supervision the soft code does better on unseen combinations", "supervised Softmax − supervised Continuous", "embedding", "test", "above 0"),
 )

@@ -9,7 +9,7 @@ __all__ = ['BOTTLENECKS', 'STREAMS', 'SCHEDULERS', 'CHECKPOINT_VERSION', 'CHECKP
            'SSLMethod', 'stream_seed', 'batch_indices', 'learning_rate', 'tensors_checksum', 'config_checksum',
            'provenance', 'weights_file', 'RunFolder', 'weights_checksum', 'in_notebook', 'LivePlot', 'effective_rank',
            'collapsed', 'choose_precision', 'choose_compile', 'compile_encoders', 'keep_memory', 'stop_signal',
-           'out_of_memory', 'let_go', 'room_for', 'fit']
+           'out_of_memory', 'let_go', 'room_for', 'check_finite', 'fit']
 
 # %% ../nbs/01f_training.ipynb #ae582ed6
 import copy
@@ -32,6 +32,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +148,7 @@ class SSLMethod(nn.Module):
         if not 0 <= ema <= 1:
             raise ValueError(f"ema must be from 0 to 1, but is {ema}")
         check_at_least(1, h_dim=h_dim, hidden_size=hidden_size)
+        check_at_least(1e-6, channel_tau_teacher=channel_tau_teacher)
         self.ema, self.pass_views_together, self.hidden_size = ema, pass_views_together, hidden_size
         # first, so that a seed gives the same encoder whatever its bottleneck draws
         encoder = ENCODERS[encoder_type](image_shape[2], h_dim, hidden_size, last_enc_bn)
@@ -246,7 +248,8 @@ def stream_seed(
     stream: str,  # one of `STREAMS`: what the randomness is for
     number: int = 0,  # of the step or the epoch
 ) -> int:  # from 0 to 2**63 - 1
-    "The seed of one use of randomness."
+    "The seed of one use of randomness. Raises `ValueError` for a negative seed."
+    check_at_least(0, seed=seed)
     return int(
         np.random.SeedSequence([seed, STREAMS.index(stream), number]).generate_state(1, np.uint64)[0] >> 1
     )
@@ -439,6 +442,8 @@ class RunFolder:
             version, step = int(state["version"]), int(state["step"])
             if step < 0 or not isinstance(state["method"], dict) or not isinstance(state["optimizer"], dict):
                 raise ValueError("its parts are of another kind")
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception as error:  # torch.load raises whatever its reader came across
             reason = str(error).split("\n")[0][:120]
             raise ValueError(
@@ -714,6 +719,18 @@ def room_for(
     raise MemoryError(f"{batch_size} images at a time do not fit into the memory; {advice}")
 
 # %% ../nbs/01f_training.ipynb #3d487792
+def check_finite(
+    finite: Tensor | bool,  # whether all losses so far were
+    step: int,
+    run: RunFolder | None,  # where the checkpoint from before is kept
+    method: nn.Module | None = None,  # look at its weights too
+) -> None:
+    "Raises `FloatingPointError` for a loss or a weight that is not finite."
+    if not finite or (method is not None and not all(p.isfinite().all() for p in method.parameters())):
+        kept = "" if run is None else f"; the checkpoint from before that is kept in {run.path}"
+        raise FloatingPointError(f"the loss is not finite at or before step {step}: try a lower lr or a higher tau{kept}")
+
+
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
 SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("SOFT_SSL_CHECKPOINT_SECONDS", "10"))
 
@@ -784,11 +801,13 @@ def fit(
                 f"{run.checkpoint_file} does not fit this method: reload with the options it was trained with"
             ) from error
         start = state["step"]
-        run.forget_after(start)
+        if accelerator.is_main_process:
+            run.forget_after(start)
+        accelerator.wait_for_everyone()
         rows = run.read_table(run.metrics_file, *COLLAPSE_COLUMNS).to_dict("records") if run.metrics_file.exists() else []
         if run.evaluations_file.exists():
             best = run.read_table(run.evaluations_file, "selection_score")["selection_score"].max()
-    elif run is not None:
+    elif run is not None and accelerator.is_main_process:
         run.forget_after(-1)  # of one that was killed before its first checkpoint
     if choose_compile(compile, max_steps - start):
         compile_encoders(
@@ -816,15 +835,8 @@ def fit(
         accelerator.backward(loss)
         return loss, metrics
 
-    def check_finite(step: int, weights: bool = False) -> None:
-        if not finite or (weights and not all(p.isfinite().all() for p in method.parameters())):
-            kept = "" if run is None else f"; the checkpoint from before that is kept in {run.path}"
-            raise FloatingPointError(
-                f"the loss is not finite at or before step {step}: try a lower lr or a higher tau{kept}"
-            )
-
     def save(step: int) -> None:
-        check_finite(step, weights=True)
+        check_finite(finite, step, run, method)
         if run is not None and main:
             run.save_checkpoint(method, opt.optimizer, step)
 
@@ -861,7 +873,8 @@ def fit(
             ahead = reader.submit(batch_of, step + 1)  # read while this step computes
             for group in opt.param_groups:
                 group["lr"] = learning_rate(step, lr, warmup_steps, max_steps, scheduler)
-            with room_for(train_batch_size, lambda n, batch=batch, step=step: compute(batch[:n], step)):
+            attempt = partial(lambda n, batch, step: compute(batch[:n], step), batch=batch, step=step)
+            with room_for(train_batch_size, attempt) if accelerator.num_processes == 1 else nullcontext():
                 loss, metrics = compute(batch, step)
             opt.step()
             opt.zero_grad()
@@ -871,7 +884,7 @@ def fit(
             bar.update()
             last = done == max_steps or stop.is_set()
             if done % log_every == 0 or last:
-                check_finite(done)
+                check_finite(finite, done, run)
                 elapsed, logged_at = time.monotonic() - logged_at, time.monotonic()
                 row = {
                     "step": done,
@@ -898,7 +911,7 @@ def fit(
             if snapshot_every and (done % snapshot_every == 0 or done == max_steps):
                 snapshot(done)
             if eval_every and done % eval_every == 0 and not last:
-                check_finite(done, weights=True)
+                check_finite(finite, done, run, method)
                 best = evaluation(done, best)
                 save(done)
                 logged_at = time.monotonic()
@@ -910,7 +923,7 @@ def fit(
                 )
     plot.draw()
     if start < max_steps:
-        check_finite(max_steps, weights=True)
+        check_finite(finite, max_steps, run, method)
         evaluation(max_steps, best)
         save(max_steps)
     accelerator.end_training()

@@ -1,10 +1,11 @@
 "A few mutated files and bad options of each kind, out of the thousands that `make fuzz` tries; and options that hypothesis thinks of."
 
-import os
+import contextlib
 import string
+from tempfile import TemporaryDirectory
 
 import pytest
-from fuzz import KINDS, SMALL, answer, fuzz, option_words, words_of
+from fuzz import KINDS, SMALL, answer, fuzz, option_words, prepare, words_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,19 +36,29 @@ def test_every_option_is_tried():
     assert {name for method in ("byol", "moco-simclr", "vq-byol") for name in method_options(method)} <= tried
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    "The small data of the fuzz."
+    folder = tmp_path_factory.mktemp("small")
+    prepare(folder)
+    return folder / "data"
+
+
 NUMBERS = {name: option for name, option in method_options("vq-byol").items() if option.kind in (int, float)}
 TEXT = st.text(string.printable + "äß漢\u202e", min_size=1, max_size=30).filter(lambda text: "\0" not in text)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(sorted(NUMBERS)), value=st.one_of(TEXT, st.integers(max_value=-1).map(str), st.floats(max_value=-1e-9).map(repr)))
-def test_words_and_negative_numbers_for_numbers_end_in_one_sentence(name, value, tmp_path):
-    try:
-        good = NUMBERS[name].kind(value) >= 0  # a text may be a number all the same
-    except ValueError:
-        good = False
-    if good:
+def test_words_and_negative_numbers_for_numbers_end_in_one_sentence(name, value, data):
+    number = None
+    with contextlib.suppress(ValueError):
+        number = NUMBERS[name].kind(value)
+    if number is not None and number >= 0:  # a text may be a number all the same
         return
-    words = ["train", "vq-byol", *words_of(SMALL | dict(max_steps=1, root_path=tmp_path, data_path=os.devnull, source="original")), f"--{name}={value}"]
-    code, said = answer(words)
+    with TemporaryDirectory() as folder:
+        options = SMALL | dict(max_steps=1, dataset="mpi3d_toy", dataset_K=3, root_path=folder, data_path=data)
+        words = ["train", "vq-byol", *words_of({key: v for key, v in options.items() if key != name}), f"--{name}={value}"]
+        code, said = answer(words)
     assert code == 2 and said.count("soft-ssl: ") == 1 and "Traceback" not in said, (words, code, said)
+    assert name in said or str(number) in said, (words, said)  # it is this option that is refused

@@ -100,7 +100,7 @@ def test_members_of_an_archive_stay_in_their_folder(tmp_path):
 
 
 def test_names_of_runs_stay_in_their_folder(tmp_path, capsys):
-    for words in (["--run_id", "../../../outside"], ["--exp_name", str(tmp_path / "outside")], ["--exp_name", "..", "--run_id", "x"]):
+    for words in (["--run_id", "../../../outside"], ["--exp_name", str(tmp_path / "outside")], ["--exp_name", "..", "--run_id", "x"], ["--root_path", ".", "--exp_name", ".."]):
         said = refused(capsys, "train", "byol", "--root_path", tmp_path / "runs", "--data_path", TOP / "data", "--max_steps", 1, *words)
         assert "lead out of it" in said
     assert not (tmp_path / "outside").exists() and not (tmp_path / "runs").exists()
