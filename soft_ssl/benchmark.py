@@ -140,7 +140,7 @@ def plain_fit(
     augment: bool = True,  # as of `PlainViews`
 ) -> tuple[list[float], Network]:  # the loss of every step, and the trained student
     "BYOL by its definition (arXiv 2006.07733, algorithm 1)."
-    device = next(method.parameters()).device
+    weight = next(method.parameters())  # where, and in which precision
     student, teacher = plain_network(method.student), plain_network(method.teacher)
     predictor = copy.deepcopy(method.predictor)
     optimizer = torch.optim.AdamW([*student.parameters(), *predictor.parameters()], lr=lr, weight_decay=0.0)
@@ -152,7 +152,7 @@ def plain_fit(
     losses = []
     torch.manual_seed(seed)
     for view1, view2 in DataLoader(data, train_batch_size, sampler=order, num_workers=PLAIN_WORKERS):
-        view1, view2 = view1.to(device), view2.to(device)
+        view1, view2 = view1.to(weight), view2.to(weight)
         predicted1, predicted2 = predictor(student(view1).projected), predictor(student(view2).projected)
         with torch.no_grad():
             target1, target2 = teacher(view1).projected, teacher(view2).projected
