@@ -40,6 +40,7 @@ bench: setup ## speed and memory against the plain formulation (half an hour; `s
 
 study: setup ## does soft discretization generalise? many runs into one table (an hour on two cores; goes on where it stopped)
 	$(BIN)/soft-ssl study --out_path nbs/results/study/laptop
+	$(BIN)/soft-ssl study --out_path nbs/results/study/laptop --repeats 3
 
 digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
 	$(BIN)/python tests/digits_study.py

@@ -59,8 +59,8 @@ LAPTOP = {
         "max_steps": 160, "eval_every": 40, "log_every": 10, "ridge": 0.1, "n_sub_train": 4000, "n_sub_test": 2000,
     },
     "blocks": [
-        {"encode_method": ["Continuous", "Softmax", "GumbelSoftmax"], "dataset_K": [1, 2], "seed": [0, 1, 2, 3, 4]},
-        {"method": ["vq-byol"], "encode_method": ["VQ"], "dataset_K": [1, 2], "seed": [0, 1, 2, 3, 4]},
+        {"encode_method": ["Continuous", "Softmax", "GumbelSoftmax"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
+        {"method": ["vq-byol"], "encode_method": ["VQ"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
         {"encode_method": ["Softmax"], "tau": [0.1, 0.3, 3.0], "seed": [0, 1, 2]},
         {"encode_method": ["Softmax"], "hard": [True], "seed": [0, 1, 2]},
         {"method": ["moco-simclr"], "encode_method": ["Continuous", "Softmax"], "seed": [0, 1, 2]},
