@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -175,6 +176,8 @@ PREPARED: dict[str, Work] = {}  # in a contestant's process
 
 def get_ready(prepare: Callable[[], Work]) -> None:
     "Prepares a contestant, in its process."
+    # the plain formulation has four workers on any machine; on a smaller one torch would suggest fewer
+    warnings.filterwarnings("ignore", module="torch.utils.data")
     multiprocessing.set_start_method(None, force=True)  # its workers start as in any other program
     PREPARED["work"] = prepare()
 
