@@ -46,8 +46,7 @@ class PooledConv(nn.Conv2d):
         "Box filter, then the kernel at every `pool`-th pixel."
         if torch.compiler.is_compiling():
             return self.fused(x)
-        boxed = F.avg_pool2d(F.pad(x, (1, 1, 1, 1)), self.pool, stride=1)
-        return super().forward(boxed)
+        return super().forward(F.avg_pool2d(x, self.pool, stride=1, padding=1))
 
     def fused(self, x: Tensor) -> Tensor:
         "For a compiler, which makes one loop of the sums: boxes only at the nine places that a kernel reads, then one matrix product."
