@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
+from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -165,8 +165,8 @@ def open_latents(
 
 # %% ../nbs/07_latents.ipynb #d998f6eb
 INK, FAINT, PAPER, MARK = (45, 45, 45), (150, 150, 150), (255, 255, 255), (213, 94, 0)
-WIDTH, LEFT = 640, 64  # pixels: of every picture, and of the margin that its labels stand in
-FONT = ImageFont.load_default(11)
+WIDTH, LEFT = 640, 72  # pixels: of every picture, and of the margin that its labels stand in
+FONT = ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 11)
 
 
 def canvas(height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -693,7 +693,7 @@ def history(
     for step, file in tqdm(run.snapshots().items(), desc="snapshots"):
         method.student.load_state_dict(run.load_weights(file))
         codes.append(codes_of(method, data, rows))
-        scores = linear_probe(method, data, ridge=config["ridge"], n_sub_train=n_probe, n_sub_test=n_probe // 2)
+        scores = linear_probe(method, data, ridge=config["ridge"], n_sub_train=n_probe, n_sub_test=n_probe // 2, test_batch_size=n_probe)
         scores = scores[scores["feature"] == ("encoded" if codes[-1].symbols is None else "one_hot")]
         row = {"step": step, **scores.groupby("split", sort=False)["score"].mean()}
         if codes[-1].symbols is not None:
@@ -969,7 +969,7 @@ def watch_training(
 # %% ../nbs/07_latents.ipynb #3112b3ce
 def compare(
     widget: Callable,  # one of the widgets above
-    runs: list[Any],  # what it opens
+    runs: dict[str, Any],  # what it opens, by the name that stands above it
     **options: Any,  # of the widget
 ) -> Any:  # an ipywidgets box
     "A widget for each run, side by side; controls of the same name and range move together."
@@ -977,12 +977,13 @@ def compare(
 
     class SideBySide(ipywidgets.HBox):
         def __repr__(self) -> str:
-            return " | ".join(repr(box) for box in self.children)
+            return " | ".join(f"{name}: {box!r}" for name, box in zip(runs, boxes))
 
-    boxes = [widget(run, **options) for run in runs]
+    boxes = [widget(run, **options) for run in runs.values()]
     first = getattr(boxes[0], "controls", {})
     for box in boxes[1:]:
         for name, control in getattr(box, "controls", {}).items():
             if name in first and getattr(control, "max", None) == getattr(first[name], "max", None):
                 ipywidgets.link((first[name], "value"), (control, "value"))
-    return SideBySide(boxes, layout={"flex_flow": "row wrap"})
+    named = [ipywidgets.VBox([ipywidgets.HTML(f"<b>{html.escape(name)}</b>"), box]) for name, box in zip(runs, boxes)]
+    return SideBySide(named, layout={"flex_flow": "row wrap"})

@@ -311,7 +311,7 @@ def compute(
         options = {name: value for name, value in config.items() if name != "method"} | {"show_progress": False}
         train(cell["method"], run.path.parent.name, run.path.name, str(run.path.parent.parent), reload=True, **options)
         method, data, _ = load_run(run.path)
-        method, scores = method.to(PartialState().device), pd.read_csv(run.evaluations_file)
+        method, scores = method.to(PartialState().device), run.read_table(run.evaluations_file)
     else:
         data = load_data(config)
         if cell["method"] == "supervised":
@@ -361,7 +361,7 @@ def work(
         try:
             run.write_table(run.path / "table.csv", compute(cell, run))
             data = load_data(configuration(cell)).dataset
-            speed = pd.read_csv(run.metrics_file)["images_per_second"].median() if run.metrics_file.exists() else None
+            speed = run.read_table(run.metrics_file)["images_per_second"].median() if run.metrics_file.exists() else None
             outcome |= {"state": "done", "source": data.source, "sha256": data.sha256, "images_per_second": speed}
         except Exception as error:  # noqa: BLE001, whatever it is, the other cells go on
             traceback.print_exc()
@@ -476,7 +476,7 @@ def gather(
         told = identity(cell, outcome.get("source", ""))
         about.append({"cell": told["cell"], "run": path.name} | options | outcome)
         if outcome["state"] == "done":
-            table = pd.read_csv(path / "table.csv").astype({"parameters": "Int64"})
+            table = RunFolder(path).read_table(path / "table.csv").astype({"parameters": "Int64"})
             scores.append(pd.DataFrame({name: [value] * len(table) for name, value in told.items()}).join(table))
     return pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=["cell", *KEYS, "seed", *COLUMNS]), pd.DataFrame(about)
 

@@ -5,7 +5,6 @@ Commands run in a worker process, many to a process; a worker that dies or hangs
 import argparse
 import contextlib
 import functools
-import hashlib
 import io
 import json
 import multiprocessing
@@ -30,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from soft_ssl import datasets, mpi3d
 from soft_ssl.cli import main
 from soft_ssl.experiment import method_options, options_of, train
+from soft_ssl.files import file_digest
 from soft_ssl.probes import linear_probe
 from soft_ssl.training import RunFolder
 
@@ -475,17 +475,13 @@ def answer(words: list[str]) -> tuple[int | str, str]:
 def verdict(case: Case, code: int | str, said: str, before: dict[Path, str]) -> str:
     "`right`, `one sentence`, or what is wrong."
     lines = [line for line in (part.rsplit("\r", 1)[-1].strip() for part in said.split("\n")) if line and not re.search(r"\d+%\||/s\]$", line)]
-    if {path: digest(path) for path in case.inputs} != before:
+    if {path: file_digest(path) for path in case.inputs} != before:
         return "an input file was changed"
     if code == 0:
         return "right" if case.right() else "a wrong result"
     if code == 2 and len(lines) == 1 and lines[0].startswith("soft-ssl: ") and "Traceback" not in said and len(lines[0]) < 6000:
         return "one sentence"
     return f"code {code}, {len(lines)} lines: {' / '.join(lines)[:300]}"
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def work(pipe: Any, original: Path, scratch: Path) -> None:
@@ -499,7 +495,7 @@ def work(pipe: Any, original: Path, scratch: Path) -> None:
     while (asked := pipe.recv()) is not None:
         folder = scratch / f"{os.getpid()}" / "case"
         case = case_of(*asked, original, folder)
-        before = {path: digest(path) for path in case.inputs}
+        before = {path: file_digest(path) for path in case.inputs}
         code, said = answer(case.words)
         pipe.send((case.mutation, verdict(case, code, said, before), said[-400:]))
         shutil.rmtree(folder, ignore_errors=True)

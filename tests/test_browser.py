@@ -437,12 +437,12 @@ def screenshots(cells, path):
     "Keeps a picture of each widget in the folder that WIDGET_SCREENSHOTS names, if it is set."
     if "WIDGET_SCREENSHOTS" in os.environ:
         for number, cell in enumerate(cells):
-            cell.screenshot(path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png")
+            cell.locator(".jupyter-widgets").first.screenshot(path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png")
 
 
 @pytest.mark.parametrize("path", IN_LAB, ids=lambda path: path.stem)
 def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser, say, path):
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context = browser.new_context(viewport={"width": 1280, "height": 1600})
     page = context.new_page()
     # a workspace of its own: the common one would open the notebooks before this again
     page.goto(f"{lab.address}lab/workspaces/{path.stem}/tree/{path.relative_to(TOP).as_posix()}?token={lab.token}")
