@@ -75,22 +75,21 @@ REFINEMENTS = 10
 
 
 def solve_positive(
-    matrix: Tensor,  # float64 `(D, D)`, positive definite; only its lower triangle is read
+    matrix: Tensor,  # float64 `(D, D)`, positive definite; only its lower triangle is read, and the other is zeroed
     b: Tensor,  # float64 `(D, T)`
 ) -> Tensor:  # float64 `(D, T)`
     "Solves `matrix @ x = b` as exactly as in double precision (the stopping rule of LAPACK's `dsposv`). Raises `torch.linalg.LinAlgError` if that is impossible."
-    factor, failed = torch.linalg.cholesky_ex(matrix.float())
+    lower = matrix.tril_()
+    factor, failed = torch.linalg.cholesky_ex(lower.float())
     if not failed:
-        full = matrix.tril()
-        full += full.tril(-1).T
-        enough = torch.finfo(b.dtype).eps * len(b) ** 0.5 * torch.linalg.matrix_norm(full, float("inf"))
-        x = torch.zeros_like(b)
+        enough = torch.finfo(b.dtype).eps * len(b) ** 0.5 * torch.linalg.matrix_norm(lower, float("inf"))
+        x = torch.cholesky_solve(b.float(), factor).double()
         for _ in range(REFINEMENTS):
-            missing = b - full @ x
+            missing = b - (lower @ x + lower.T @ x - lower.diagonal()[:, None] * x)
             if (missing.abs().amax(0) <= enough * x.abs().amax(0)).all():
                 return x
             x += torch.cholesky_solve(missing.float(), factor)
-    return torch.cholesky_solve(b, torch.linalg.cholesky(matrix))
+    return torch.cholesky_solve(b, torch.linalg.cholesky(lower))
 
 # %% ../nbs/05_probes.ipynb #f8205ae2
 class RidgeProbes:
