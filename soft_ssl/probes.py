@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'NORM_FEATS', 'PARTS', 'is_one_hot', 'counts_bytes', 'in_parts',
-           'add_products', 'solve_positive', 'RidgeProbes', 'LogisticProbes', 'feature_batches', 'score_probes',
-           'linear_probe', 'logistic_probe', 'mean_scores']
+           'add_products', 'times', 'solve_positive', 'RidgeProbes', 'LogisticProbes', 'feature_batches',
+           'score_probes', 'linear_probe', 'logistic_probe', 'mean_scores']
 
 # %% ../nbs/05_probes.ipynb #b2b47137
 from collections.abc import Callable, Iterator
@@ -74,6 +74,20 @@ def add_products(
 REFINEMENTS = 10
 
 
+def times(
+    lower: Tensor,  # `(D, D)`, the lower triangle of a symmetric matrix; zeros above
+    x: Tensor,  # `(D, T)`
+) -> Tensor:  # `(D, T)`
+    "The product with the whole matrix, without writing it out."
+    product = lower.diagonal()[:, None] * x
+    for start in range(0, len(x), COLUMNS_AT_ONCE):
+        end = start + COLUMNS_AT_ONCE
+        left, block = lower[start:end, :start], lower[start:end, start:end].tril(-1)
+        product[start:end] += left @ x[:start] + block @ x[start:end] + block.T @ x[start:end]
+        product[:start] += left.T @ x[start:end]
+    return product
+
+
 def solve_positive(
     matrix: Tensor,  # float64 `(D, D)`, positive definite; only its lower triangle is read, and the other is zeroed
     b: Tensor,  # float64 `(D, T)`
@@ -85,7 +99,7 @@ def solve_positive(
         enough = torch.finfo(b.dtype).eps * len(b) ** 0.5 * torch.linalg.matrix_norm(lower, float("inf"))
         x = torch.cholesky_solve(b.float(), factor).double()
         for _ in range(REFINEMENTS):
-            missing = b - (lower @ x + lower.T @ x - lower.diagonal()[:, None] * x)
+            missing = b - times(lower, x)
             if (missing.abs().amax(0) <= enough * x.abs().amax(0)).all():
                 return x
             x += torch.cholesky_solve(missing.float(), factor)
@@ -170,15 +184,15 @@ class RidgeProbes:
             self.xy += x.T @ part.to(x.dtype)
 
     def solve(self) -> "RidgeProbes":
-        "Computes the weights from what was added. Raises `ValueError` if that was nothing, or not finite."
+        "Computes the weights from what was added, and forgets it. Raises `ValueError` if that was nothing, or not finite."
         self.take_in()
         if self.count == 0 or not (self.xx.diagonal().isfinite().all() and self.xy.isfinite().all()):
             raise ValueError(
                 "the probes have no training features, or features that are not finite: is the checkpoint sound?"
             )
         x_mean, y_mean = self.x_sum / self.count, self.y_sum / self.count
-        gram = torch.addr(self.xx, x_mean, x_mean, alpha=-self.count)
-        xy = torch.addr(self.xy, x_mean, y_mean, alpha=-self.count)
+        gram = self.xx.addr_(x_mean, x_mean, alpha=-self.count)  # of an 8192-wide code half a gigabyte, so without a copy
+        xy = self.xy.addr_(x_mean, y_mean, alpha=-self.count)
         scale = torch.ones_like(x_mean)
         if self.standardize:
             std = (gram.diagonal() / self.count).clamp_min(0).sqrt()
@@ -188,6 +202,7 @@ class RidgeProbes:
         weights = solve_positive(gram, xy / scale[:, None]) / scale[:, None]
         self.weights = weights.float()
         self.intercept = (self.y0 + y_mean - (self.x0 + x_mean) @ weights).float()
+        self.count, self.xx, self.xy = 0, None, None
         return self
 
     def predict(
