@@ -353,7 +353,7 @@ def print_scores(run: RunFolder) -> None:
         both.columns = [f"{part} {when}" for when, part in both.columns]
         print("\nmean over factors:\n" + both.to_markdown(floatfmt="+.3f"))
     print(f"\nrun folder: {run.path} (best checkpoint chosen on {config['select_on']})")
-    print(f"figures:    {', '.join(str(file) for file in sorted((run.path / 'figures').iterdir()))}")
+    print(f"figures:    {', '.join(str(file) for file in sorted(run.figures_folder.iterdir()))}")
 
 
 def benchmark_command(words: list[str]) -> None:

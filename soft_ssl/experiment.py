@@ -157,7 +157,7 @@ def save_figures(run: RunFolder) -> None:
     ):
         if table.exists():
             fig = plot(run.read_table(table, *needed), title)
-            save_figure(fig, run.path / "figures" / f"{name}.png")
+            save_figure(fig, run.figures_folder / f"{name}.png")
             plt.close(fig)
 
 # %% ../nbs/06a_experiment.ipynb #a6800070
@@ -205,7 +205,7 @@ def part_to_select_on(data: SplitData, select_on: str) -> str:
 
 def is_finished(run: RunFolder, max_steps: int) -> bool:
     "Whether a run has done its steps and has its scores and figures, so that there is nothing to go on with."
-    finished = run.checkpoint_file.exists() and run.probes_file.exists() and (run.path / "figures" / "probes.png").exists()
+    finished = run.checkpoint_file.exists() and run.probes_file.exists() and (run.figures_folder / "probes.png").exists()
     return finished and run.load_checkpoint()["step"] >= max_steps
 
 
@@ -296,7 +296,7 @@ def train_in(
     )
     last = run.read_table(run.evaluations_file, *SCORE_COLUMNS)
     last = last[last["step"] == last["step"].max()].drop(columns=["step", "selection_score"])
-    run.write_table(run.probes_file, last)
+    run.write_scores(run.probes_file, last)
     save_figures(run)
 
 # %% ../nbs/06a_experiment.ipynb #ddbc1e6e
@@ -365,7 +365,7 @@ def evaluate(
     )
     scores.insert(0, "run", Path(run_path).resolve().name)
     run = RunFolder(run_path)
-    run.write_table(evaluation_file(run, evaluation), scores)
+    run.write_scores(evaluation_file(run, evaluation), scores)
     return scores
 
 

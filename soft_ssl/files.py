@@ -119,7 +119,7 @@ def only_one(
 
 
 def remove_unfinished(
-    *paths: str | Path,  # of finished files; their lock is held
+    *paths: str | Path,  # of finished files; their lock is held. A name `*` is all of a folder
 ) -> None:
     "Removes what killed processes left of these files under temporary names."
     for path in map(Path, paths):

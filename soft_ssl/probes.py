@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'NORM_FEATS', 'PARTS', 'is_one_hot', 'counts_bytes', 'in_parts',
-           'add_products', 'times', 'solve_positive', 'RidgeProbes', 'LogisticProbes', 'feature_batches',
+           'add_products', 'mirror', 'solve_positive', 'RidgeProbes', 'LogisticProbes', 'feature_batches',
            'score_probes', 'linear_probe', 'logistic_probe', 'mean_scores']
 
 # %% ../nbs/05_probes.ipynb #b2b47137
@@ -30,7 +30,7 @@ def is_one_hot(
     x: Tensor,  # any shape
 ) -> bool:
     "Whether there are only zeros and ones."
-    return bool(((x == 0) | (x == 1)).all())
+    return torch.equal(x, x.bool().to(x.dtype))
 
 
 def counts_bytes(
@@ -50,60 +50,58 @@ def counts_bytes(
 
 def in_parts(
     y: Tensor,  # float64 `(n, T)` from -2 to 2, n under 2**22
-) -> tuple[Tensor, Tensor]:  # like `y`, and together `y`
-    "Targets so coarse that sums of `n` of them are exact in single precision, and the little that is left of each."
+) -> Tensor:  # float32 `(n, 2T)`; both halves together are `y`
+    "Targets so coarse that sums of `n` of them are exact in single precision, and beside them the little that is left of each."
     grid = 2.0 ** (22 - len(y).bit_length())
     coarse = (y * grid).round() / grid
-    return coarse, y - coarse
+    return torch.cat([coarse, y - coarse], 1).float()
 
 
 def add_products(
     total: Tensor,  # float64 `(D, D)`, changed in place up to its diagonal
-    x: Tensor,  # `(n, D)`, n under 2**24
-    one_hot: bool = False,  # whether `x` is known to be so
+    x: Tensor,  # `(n, D)`, n under 2**24: float64, or one-hot in int8 or float32
 ) -> None:
-    "Adds the lower triangle of `x.T @ x` to a total: exact counts for a one-hot `x`, else in double precision."
-    bytes_ = one_hot and counts_bytes(x.device)
-    x = x.to(torch.int8 if bytes_ else torch.float32 if one_hot else torch.float64)
-    multiply = torch._int_mm if bytes_ else torch.mm
+    "Adds the lower half of `x.T @ x` to a total: in double precision, or exact counts."
+    multiply = torch._int_mm if x.dtype == torch.int8 else torch.mm
     for start in range(0, x.shape[1], COLUMNS_AT_ONCE):
         end = start + COLUMNS_AT_ONCE
         total[start:end, :end] += multiply(x[:, start:end].T, x[:, :end])
+
+
+def mirror(
+    total: Tensor,  # `(D, D)` as `add_products` leaves it, changed in place
+) -> Tensor:  # the same
+    "Copies what stands under the diagonal to the other side of it."
+    for start in range(0, len(total), COLUMNS_AT_ONCE):
+        end = start + COLUMNS_AT_ONCE
+        total[:start, start:end] = total[start:end, :start].T
+    return total
 
 # %% ../nbs/05_probes.ipynb #ce6f2990
 REFINEMENTS = 10
 
 
-def times(
-    lower: Tensor,  # `(D, D)`, the lower triangle of a symmetric matrix; zeros above
-    x: Tensor,  # `(D, T)`
-) -> Tensor:  # `(D, T)`
-    "The product with the whole matrix, without writing it out."
-    product = lower.diagonal()[:, None] * x
-    for start in range(0, len(x), COLUMNS_AT_ONCE):
-        end = start + COLUMNS_AT_ONCE
-        left, block = lower[start:end, :start], lower[start:end, start:end].tril(-1)
-        product[start:end] += left @ x[:start] + block @ x[start:end] + block.T @ x[start:end]
-        product[:start] += left.T @ x[start:end]
-    return product
-
-
 def solve_positive(
-    matrix: Tensor,  # float64 `(D, D)`, positive definite; only its lower triangle is read, and the other is zeroed
+    matrix: Tensor,  # float64 `(D, D)`, symmetric and positive definite
     b: Tensor,  # float64 `(D, T)`
 ) -> Tensor:  # float64 `(D, T)`
     "Solves `matrix @ x = b` as exactly as in double precision (the stopping rule of LAPACK's `dsposv`). Raises `torch.linalg.LinAlgError` if that is impossible."
-    lower = matrix.tril_()
-    factor, failed = torch.linalg.cholesky_ex(lower.float())
+    factor, failed = matrix.mT.float(), torch.empty((), dtype=torch.int32, device=b.device)
+    torch.linalg.cholesky_ex(factor, out=(factor, failed))  # column by column in memory, LAPACK makes no copy of it
+
+    def approximately(b: Tensor) -> Tensor:
+        half_solved = torch.linalg.solve_triangular(factor, b.float(), upper=False)
+        return torch.linalg.solve_triangular(factor.mT, half_solved, upper=True).double()
+
     if not failed:
-        enough = torch.finfo(b.dtype).eps * len(b) ** 0.5 * torch.linalg.matrix_norm(lower, float("inf"))
-        x = torch.cholesky_solve(b.float(), factor).double()
+        enough = torch.finfo(b.dtype).eps * len(b) ** 0.5 * torch.linalg.matrix_norm(matrix, float("inf"))
+        x = approximately(b)
         for _ in range(REFINEMENTS):
-            missing = b - times(lower, x)
+            missing = b - matrix @ x
             if (missing.abs().amax(0) <= enough * x.abs().amax(0)).all():
                 return x
-            x += torch.cholesky_solve(missing.float(), factor)
-    return torch.cholesky_solve(b, torch.linalg.cholesky(lower))
+            x += approximately(missing)
+    return torch.cholesky_solve(b, torch.linalg.cholesky(matrix))
 
 # %% ../nbs/05_probes.ipynb #f8205ae2
 class RidgeProbes:
@@ -156,32 +154,28 @@ class RidgeProbes:
         features: Tensor,  # `(n, D)`, any n
         values: np.ndarray,  # `(n, F)`: factor values of the same images
     ) -> None:
-        "Takes in training images."
-        self.waiting.append((features, self.columns(values).to(features.device)))
-        if sum(len(x) for x, _ in self.waiting) >= ROWS_AT_ONCE:
+        "Takes in training images. Sums are taken around a point near the mean, so that no digits are lost."
+        y, counted = self.columns(values).to(features.device).double(), is_one_hot(features)
+        if self.count == 0:  # counts are exact as they are
+            self.x0, self.y0 = features.double().mean(0) * (not counted), y.mean(0)
+            self.x_sum, self.y_sum = torch.zeros_like(self.x0), torch.zeros_like(self.y0)
+            self.xx, self.xy = (self.x0.new_zeros(len(self.x0), width) for width in (len(self.x0), len(self.y0)))
+        counted = counted and not self.x0.any()
+        x, y = features.float() if counted else features.double() - self.x0, y - self.y0
+        self.count += len(x)
+        self.x_sum += x.sum(0)
+        self.y_sum += y.sum(0)
+        parts = in_parts(y) if counted else y
+        self.xy += sum((parts.T @ x).double().split(y.shape[1])).T
+        self.waiting.append(x.to(torch.int8) if counted and counts_bytes(x.device) else x)
+        if sum(map(len, self.waiting)) >= ROWS_AT_ONCE:
             self.take_in()
 
     def take_in(self) -> None:
-        "Adds what waits to the sums. They are taken around a point near the mean, so that no digits are lost."
-        if not self.waiting:
-            return
-        x, y = (torch.cat(parts) for parts in zip(*self.waiting))
-        self.waiting, counted = [], is_one_hot(x)
-        if self.count == 0:  # counts are exact as they are
-            self.x0, self.y0 = x.double().mean(0) * (not counted), y.double().mean(0)
-            self.x_sum, self.y_sum = torch.zeros_like(self.x0), torch.zeros_like(self.y0)
-            self.xx, self.xy = (
-                self.x0.new_zeros(x.shape[1], x.shape[1]),
-                self.x0.new_zeros(x.shape[1], y.shape[1]),
-            )
-        y, counted = y.double() - self.y0, counted and not self.x0.any()
-        x = x.float() if counted else x.double() - self.x0
-        self.count += len(x)
-        add_products(self.xx, x, counted)
-        self.x_sum += x.sum(0)
-        self.y_sum += y.sum(0)
-        for part in in_parts(y) if counted else (y,):
-            self.xy += x.T @ part.to(x.dtype)
+        "Adds the products of what waits, many images at once."
+        if self.waiting:
+            add_products(self.xx, torch.cat(self.waiting))
+            self.waiting = []
 
     def solve(self) -> "RidgeProbes":
         "Computes the weights from what was added, and forgets it. Raises `ValueError` if that was nothing, or not finite."
@@ -199,7 +193,7 @@ class RidgeProbes:
             scale = torch.where(std > 1e-6, std, 1.0)
             gram.div_(scale[:, None]).div_(scale)
         gram.diagonal().add_(self.ridge)
-        weights = solve_positive(gram, xy / scale[:, None]) / scale[:, None]
+        weights = solve_positive(mirror(gram), xy / scale[:, None]) / scale[:, None]
         self.weights = weights.float()
         self.intercept = (self.y0 + y_mean - (self.x0 + x_mean) @ weights).float()
         self.count, self.xx, self.xy = 0, None, None

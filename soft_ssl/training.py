@@ -346,7 +346,7 @@ class RunFolder:
         self.config_file, self.metrics_file = self.path / "config.json", self.path / "metrics.csv"
         self.evaluations_file, self.probes_file = self.path / "evaluations.csv", self.path / "probes.csv"
         self.checkpoint_file, self.best_file = self.path / "last.ckpt", self.path / "best.safetensors"
-        self.snapshots_folder = self.path / "snapshots"
+        self.snapshots_folder, self.figures_folder = self.path / "snapshots", self.path / "figures"
 
     def write_config(self, config: dict[str, Any]) -> None:
         "Keeps what led to the run."
@@ -372,6 +372,7 @@ class RunFolder:
         "One process at a time trains here. Raises `BlockingIOError` if another one does."
         with only_one(self.path / "run", busy=f"another process trains in {self.path}: wait for it, or give another --run_id"):
             remove_unfinished(self.config_file, self.metrics_file, self.evaluations_file, self.checkpoint_file, self.best_file)
+            remove_unfinished(self.figures_folder / "*", self.snapshots_folder / "*")
             yield
 
     def read_table(
@@ -402,6 +403,12 @@ class RunFolder:
         "Writes a table, whole or not at all."
         with complete_file(file) as unfinished:
             table.to_csv(unfinished, index=False)
+
+    def write_scores(self, file: Path, table: pd.DataFrame) -> None:
+        "Writes a table that several processes may write, and removes what killed ones left of it."
+        with only_one(file):
+            remove_unfinished(file)
+            self.write_table(file, table)
 
     def forget_after(self, step: int) -> None:
         "Drops rows and snapshots that were written after a checkpoint."

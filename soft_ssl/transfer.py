@@ -860,7 +860,7 @@ def transfer(
     run = RunFolder(run_path)
     table = TRANSFERS[evaluation](frozen, **chosen)
     table.insert(0, "run", run.path.resolve().name)
-    run.write_table(run.path / "transfer" / f"{evaluation}.csv", table)
+    run.write_scores(run.path / "transfer" / f"{evaluation}.csv", table)
     if evaluation in PLOTS:
         set_theme()
         fig = PLOTS[evaluation](table, f"{config['method']}, {config['encode_method']}, {config['dataset']}")
