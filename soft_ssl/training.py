@@ -797,7 +797,7 @@ def fit(
     opt = OPTIMIZERS[optimizer](
         [p for p in method.parameters() if p.requires_grad], lr=lr, weight_decay=wd, fused=True
     )
-    start, best, rows = 0, -math.inf, []
+    start, best, last_evaluated, rows = 0, -math.inf, -1, []
     if reload and run is not None and run.checkpoint_file.exists():
         state = run.load_checkpoint(device)
         try:
@@ -813,7 +813,8 @@ def fit(
         accelerator.wait_for_everyone()
         rows = run.read_table(run.metrics_file, *COLLAPSE_COLUMNS).to_dict("records") if run.metrics_file.exists() else []
         if run.evaluations_file.exists():
-            best = run.read_table(run.evaluations_file, "selection_score")["selection_score"].max()
+            evaluated = run.read_table(run.evaluations_file, "selection_score")
+            best, last_evaluated = evaluated["selection_score"].max(), evaluated["step"].max()
     elif run is not None and accelerator.is_main_process:
         run.forget_after(-1)  # of one that was killed before its first checkpoint
     if choose_compile(compile, max_steps - start):
@@ -856,9 +857,9 @@ def fit(
             return best
         table, score = evaluate(method)
         if run is not None:
-            run.append(run.evaluations_file, table.assign(step=step, selection_score=score))
             if score > best:
                 run.save_best(method)
+            run.append(run.evaluations_file, table.assign(step=step, selection_score=score))
         return max(best, score)
 
     if start == 0:
@@ -867,6 +868,8 @@ def fit(
         snapshot(0)
         if not final_eval_only or max_steps == 0:
             best = evaluation(0, best)
+    elif eval_every and start % eval_every == 0 and last_evaluated < start < max_steps:
+        best = evaluation(start, best)  # it was stopped before this one
     done, saved_at, logged_at, logged_step = start, time.monotonic(), time.monotonic(), start
     finite, warned = torch.ones((), dtype=torch.bool, device=device), False
     plot = LivePlot(f"{type(method).__name__} training", show_progress)
@@ -912,16 +915,16 @@ def fit(
                 bar.set_postfix(shown | {"images/s": f"{row['images_per_second']:.0f}"}, refresh=False)
                 if run is not None and main:
                     run.append(run.metrics_file, pd.DataFrame([row]))
-                if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS and not last:
-                    save(done)
-                    saved_at = time.monotonic()
             if snapshot_every and (done % snapshot_every == 0 or done == max_steps):
                 snapshot(done)
             if eval_every and done % eval_every == 0 and not last:
                 check_finite(finite, done, run, method)
                 best = evaluation(done, best)
                 save(done)
-                logged_at = time.monotonic()
+                saved_at = logged_at = time.monotonic()
+            elif logged_step == done and not last and time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+                save(done)
+                saved_at = time.monotonic()
             if stop.is_set() and done < max_steps:
                 save(done)
                 raise KeyboardInterrupt(
