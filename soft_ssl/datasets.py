@@ -27,7 +27,7 @@ from soft_ssl.factors import (
     split_by_composition,
     write_factor_file,
 )
-from .files import MOST_BYTES, check_inside, download, only_one, read_picture, remove_unfinished
+from .files import MOST_BYTES, check_inside, download, lock_file, only_one, read_picture, remove_unfinished
 
 # %% ../nbs/01c_datasets.ipynb #10b49d88
 class Recipe(NamedTuple):
@@ -106,7 +106,7 @@ def prepare(
     if source == "rendered" and about.render is None:
         drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
         raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
-    if not path.exists():
+    if not path.exists() or lock_file(path).exists():
         with only_one(path):
             remove_unfinished(path)
             if not path.exists():  # another process may have made it meanwhile

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEGABYTE', 'LEAST_ROOM', 'LOCKS', 'BROKEN_ARCHIVE', 'CANNOT_WRITE', 'TIMEOUT', 'MOST_BYTES', 'HOSTS',
-           'PICTURE_FORMATS', 'complete_file', 'check_room', 'only_one', 'remove_unfinished', 'file_digest',
-           'npz_header', 'npz_shape', 'npz_rows', 'untar', 'check_address', 'CheckedRedirects', 'open_url', 'download',
-           'fetch', 'read_picture', 'check_inside']
+           'PICTURE_FORMATS', 'complete_file', 'check_room', 'lock_file', 'only_one', 'remove_unfinished',
+           'file_digest', 'npz_header', 'npz_shape', 'npz_rows', 'untar', 'check_address', 'CheckedRedirects',
+           'open_url', 'download', 'fetch', 'read_picture', 'check_inside']
 
 # %% ../nbs/00a_files.ipynb #e6f81f85
 import errno
@@ -80,15 +80,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: [lock.close() for lock in LOCKS])
 
 
+def lock_file(
+    path: str | Path,  # what is written
+) -> Path:  # there while a process holds it, and after one that was killed
+    "The lock beside a file."
+    path = Path(path)
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
 def only_one(
     path: str | Path,  # what is written; the lock stands beside it while it is held
     busy: str = "",  # what to say where another process holds the lock; empty waits for it
 ) -> Iterator[None]:
     "One process at a time is in the block. Raises `BlockingIOError` with `busy` if another one is."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file, held = path.with_name(f".{path.name}.lock"), False
+    file, held = lock_file(path), False
+    file.parent.mkdir(parents=True, exist_ok=True)
     while not held:
         lock = open(file, "a")  # noqa: SIM115, closing it lets go
         try:

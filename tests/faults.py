@@ -92,7 +92,8 @@ class Child:
             if time.monotonic() - self.begun > SECONDS:
                 self.kill(signal.SIGKILL)
             time.sleep(0.002)
-        self.text = self.text or self.log.read_text(errors="replace")
+        if self.log.exists():  # one that was killed at once has said nothing
+            self.text = self.text or self.log.read_text(errors="replace")
         return self.code
 
     def kill(self, number: int) -> None:
