@@ -591,6 +591,7 @@ def plot_races(compared: pd.DataFrame, title: str) -> Figure:
     sns.barplot(compared, y="race", x="times_faster", hue="contestant", ax=ax)
     for bars in ax.containers:
         ax.bar_label(bars, fmt="%.1f×", padding=2, fontsize="small")
+    ax.margins(x=0.2)
     ax.set(xlabel="times the plain formulation", ylabel="", title=title)
     sns.move_legend(ax, "upper left", bbox_to_anchor=(1.06, 1), frameon=False)
     fig.tight_layout()
@@ -634,6 +635,7 @@ def benchmark(
     raced, agreement = probe_race(data_path, 1, n_train, 2_000, **shape)
     processes.append(("probes: share of equal predictions", "soft_ssl", agreement))
     compared = keep("compared", compare(keep("races", pd.concat([*races, raced], ignore_index=True))))
+    set_theme()
     if not quick:
         losses, scores = equal_learning(data, h_dim=16, hidden_size=64, message_size=32, voc_size=16)
         keep("losses", losses)
@@ -646,7 +648,6 @@ def benchmark(
         at_64 = compared[compared["race"] == "training, batch 64"].set_index("contestant")["rate"]
         keep("roofline", roofline(data, at_64[list(MODES)].to_dict(), **STUDY_SIZE))
     keep("processes", pd.DataFrame(processes, columns=["measure", "contestant", "value"]))
-    set_theme()
     save_figure(
         plot_races(compared, f"{machine()['cpu']}, {torch.get_num_threads()} threads"), out / "races.png"
     )

@@ -8,6 +8,7 @@ __all__ = ['DATASETS', 'SOURCES', 'IMAGE_SUFFIXES', 'Recipe', 'dsprites_recipe',
 
 # %% ../nbs/01c_datasets.ipynb #9c98f829
 import hashlib
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -106,7 +107,8 @@ def prepare(
     if source == "rendered" and about.render is None:
         drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
         raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
-    if not path.exists() or lock_file(path).exists():
+    left = lock_file(path).exists() and os.access(path.parent, os.W_OK)  # by a process that was killed
+    if not path.exists() or left:
         with only_one(path):
             remove_unfinished(path)
             if not path.exists():  # another process may have made it meanwhile

@@ -36,7 +36,6 @@ from soft_ssl.training import RunFolder
 
 SEED = 0
 SECONDS = 120  # that a command may take
-CRASHES = 3  # of a library that gets no memory, after which it is the command's
 GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 8), mpi3d.CLASSES)
 TRAIN = ["train", "byol", "--dataset", "mpi3d_toy", "--dataset_K", "3", "--message_size", "4", "--voc_size", "3", "--h_dim", "4", "--hidden_size", "8"]
 TRAIN += ["--train_batch_size", "16", "--n_sub_train", "60", "--n_sub_test", "40", "--max_steps", "12", "--log_every", "1", "--eval_every", "4"]
@@ -425,18 +424,7 @@ def read_only(place: Place, tries: int, rng: np.random.Generator) -> Ending:
 
 def out_of_memory(place: Place, tries: int, rng: np.random.Generator) -> Ending:
     "The system gives no more than a limit; the batch that the sentence names then fits under the same limit."
-    well, said, crashed = 0, [], 0
-
-    def ended(words: list, folder: Path, before: Callable[[], object]) -> Child:
-        "A command to its end; a library that crashes because it did not look at what it got is counted, and asked again."
-        nonlocal crashed
-        for _ in range(CRASHES):
-            if (child := finish(words, folder, before)).wait() != -signal.SIGSEGV:
-                break
-            crashed += 1
-            shutil.rmtree(folder / "a", ignore_errors=True)
-        return child
-
+    well, said = 0, []
     for _ in range(tries):
         room = int(rng.integers(400, 1200)) * 2**20
 
@@ -446,15 +434,14 @@ def out_of_memory(place: Place, tries: int, rng: np.random.Generator) -> Ending:
 
         with place.scratch() as folder:
             large = ["--h_dim", "16", "--max_steps", "1", "--final_eval_only"]
-            child = ended(place.train(folder, *large, "--train_batch_size", 4096), folder, before)
+            child = finish(place.train(folder, *large, "--train_batch_size", 4096), folder, before)
             sentence = child.sentence()
             size = (re.findall(r"--train_batch_size (\d+)", sentence) or [""])[0]
-            again = ended(place.train(folder, *large, "--run_id", "c", "--train_batch_size", size or 2), folder, before)
+            again = finish(place.train(folder, *large, "--run_id", "c", "--train_batch_size", size or 2), folder, before)
             well += "do not fit" in sentence and size != "" and again.wait() == 0
             said.append(size or f"code {child.wait()}: {child.said()}")
             said[-1] += "" if again.wait() == 0 else f" (then code {again.wait()}: {again.said()})"
-    what = f"the sentence names a batch that fits (here {', '.join(said)} in place of 4096), and under the same limit it does"
-    return Ending(tries, well, what + (f"; {crashed} more crashed in a library and were started again" if crashed else ""))
+    return Ending(tries, well, f"the sentence names a batch that fits (here {', '.join(said)} in place of 4096), and under the same limit it does")
 
 
 def not_finite(place: Place, tries: int, rng: np.random.Generator) -> Ending:
