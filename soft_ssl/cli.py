@@ -21,6 +21,7 @@ import pandas as pd
 from . import __version__
 from .datasets import DATASETS, SOURCES, load, prepare
 from soft_ssl.experiment import (
+    CLUSTERS,
     EVALUATIONS,
     METHODS,
     Option,
@@ -42,7 +43,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encode_method": tuple(BOTTLENECKS), "encoder_type": tuple(ENCODERS), "embedder_type": HEADS, "projector_type": HEADS,
     "predictor_type": HEADS, "augment": tuple(VIEWS), "optimizer": tuple(OPTIMIZERS), "scheduler": SCHEDULERS,
     "dataset": tuple(DATASETS), "source": SOURCES, "norm_feats": NORM_FEATS, "precision": PRECISIONS, "compile": COMPILES,
-    "select_on": PARTS[:2], "checkpoint": CHECKPOINTS, "vq_update_rule": ("ema", "loss"), "tracker": ("none", "tensorboard", "wandb", "trackio"),
+    "select_on": PARTS[:2], "checkpoint": CHECKPOINTS, "cluster": CLUSTERS, "vq_update_rule": ("ema", "loss"), "tracker": ("none", "tensorboard", "wandb", "trackio"),
 }  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def pretrain_command(words: list[str]) -> None:
     "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at large scale."
     from soft_ssl.large_scale import IMAGE_SETS, LARGE_BOTTLENECKS, LARGE_METHODS, RESNETS
     from soft_ssl.pretrain import (
-        CLUSTERS, LARGE_OPTIMIZERS, LARGE_PRECISIONS, PRESETS, REQUEUE, Stopped, pretrain, pretrain_options,
+        LARGE_OPTIMIZERS, LARGE_PRECISIONS, PRESETS, REQUEUE, Stopped, pretrain, pretrain_options,
     )
 
     choices = {
@@ -213,10 +214,10 @@ def transfer_command(words: list[str]) -> None:
 # %% ../nbs/11_cli.ipynb #4237d58b
 def study_command(words: list[str]) -> None:
     "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table."
-    from soft_ssl.study import CLUSTERS, study
+    from soft_ssl.study import study
 
     parser = Parser("soft-ssl study", description="Run a grid of methods, bottlenecks, data and seeds into one table.", allow_abbrev=False)
-    add_options(parser, options_of(study), choices=CHOICES | {"cluster": CLUSTERS})
+    add_options(parser, options_of(study))
     args = vars(parser.parse(words))
     table = study(**args)
     if args["dry_run"] or args["repeats"]:

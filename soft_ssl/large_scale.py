@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'STL10_FILES', 'CIFAR_FILES', 'SMALL_SIDE',
-           'SMALL_CROP', 'SMALL_CROP_AREA', 'RESNETS', 'LARGE_BOTTLENECKS', 'LARGE_METHODS', 'extra', 'ImageSet',
+           'SMALL_CROP', 'SMALL_CROP_AREA', 'RESNETS', 'LARGE_BOTTLENECKS', 'LARGE_METHODS', 'ImageSet',
            'fetch_and_untar', 'cifar', 'PictureFolder', 'pack', 'PackedPictures', 'write_digits', 'Resized',
            'image_data', 'n_classes', 'fingerprint', 'view', 'views', 'Views', 'batches', 'resnet', 'mlp',
            'LargeNetwork', 'read_at', 'n_processes', 'gathered', 'at_least_float32', 'GatheredBatchNorm',
@@ -14,14 +14,12 @@ __all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'S
 # %% ../nbs/09_large_scale.ipynb #e2e43b30
 import copy
 import hashlib
-import importlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import h5py
@@ -42,19 +40,8 @@ from .bottleneck import Continuous, GumbelSoftmax, Softmax, check_at_least
 from .byol import negative_cosine
 from .files import check_inside, complete_file, download, only_one, read_picture, untar
 from .networks import InputNorm, head, with_small_stem
-from .experiment import options_of
+from .experiment import extra, options_of
 from .training import Network, Output, RunFolder, batch_indices, learning_rate, stream_seed
-
-# %% ../nbs/09_large_scale.ipynb #60610f0b
-def extra(
-    module: str,  # its full name
-) -> ModuleType:
-    "A module of the extra `large_scale`. Raises `ValueError` if that is not installed."
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        package = module.split(".")[0]
-        raise ValueError(f"{package} is not installed: pip install soft_ssl[large-scale]") from error
 
 # %% ../nbs/09_large_scale.ipynb #5476df9f
 class ImageSet(NamedTuple):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RESAMPLES', 'BINS', 'factor_distance', 'code_distance', 'rank_correlation', 'correlation_interval', 'toposim',
            'usage', 'as_symbols', 'information', 'gap', 'mig', 'sap', 'dci', 'weighted_purity', 'groups_of',
-           'disentanglement']
+           'code_scores', 'disentanglement']
 
 # %% ../nbs/06_metrics.ipynb #00e2afb0
 import numpy as np
@@ -248,6 +248,26 @@ def groups_of(
     return codes, np.concatenate(values), about
 
 
+def code_scores(
+    method: SSLMethod,
+    data: SplitData,
+    n_images: int,  # drawn from all parts; at most as many as there are
+    sample_seed: int = 0,  # of the images and the forests
+    test_batch_size: int = 256,  # images at a time
+) -> tuple[
+    str, np.ndarray, np.ndarray, dict[str, float]
+]:  # symbols or encoded; codes `(n, L)`; factor values `(n, F)`; entropies in bits, DCI, MIG
+    "How a code is laid out, by what takes no linear model for each group."
+    everything = np.concatenate(data.splits)
+    rows = np.random.default_rng(sample_seed).choice(
+        everything, min(n_images, len(everything)), replace=False
+    )
+    codes, values, scores = groups_of(method, data, rows, test_batch_size)
+    names = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
+    scores |= dict(zip(names, dci(codes, values, sample_seed))) | {"mig": mig(codes, values)}
+    return "symbols" if np.issubdtype(codes.dtype, np.integer) else "encoded", codes, values, scores
+
+
 def disentanglement(
     method: SSLMethod,
     data: SplitData,
@@ -258,17 +278,9 @@ def disentanglement(
     "MIG, SAP, DCI, entropies, and the mutual information of every group with every factor, in bits."
     if n_images < 50:
         raise ValueError(f"n_images must be at least 50, but is {n_images}")
-    everything = np.concatenate(data.splits)
-    rows = np.random.default_rng(sample_seed).choice(
-        everything, min(n_images, len(everything)), replace=False
-    )
-    codes, values, about = groups_of(method, data, rows, test_batch_size)
-    feature = "symbols" if np.issubdtype(codes.dtype, np.integer) else "encoded"
-    names = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
-    about |= {"mig": mig(codes, values), "sap": sap(codes, values)} | dict(
-        zip(names, dci(codes, values, sample_seed))
-    )
-    table = [(feature, "all", "all", metric, score) for metric, score in about.items()]
+    feature, codes, values, scores = code_scores(method, data, n_images, sample_seed, test_batch_size)
+    scores["sap"] = sap(codes, values)
+    table = [(feature, "all", "all", metric, score) for metric, score in scores.items()]
     for group, told in enumerate(information(codes, values)):
         table += [
             (f"group {group}", "all", name, "mutual_information", bits)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CIFAR100', 'IMAGENET', 'IMAGENET_BYOL', 'DIGITS', 'PRESETS', 'LARGE_OPTIMIZERS', 'LARGE_PRECISIONS', 'REQUEUE',
-           'MINUTES_BETWEEN_CHECKPOINTS', 'STEPS_TO_ESTIMATE', 'NOT_IN_NAME', 'PROCESSES', 'CLUSTERS', 'JOB_HOURS',
-           'make_optimizer', 'here', 'Stopped', 'deaf', 'read', 'count_steps', 'check_loop', 'fit_large', 'restore',
-           'learn_along', 'Cost', 'n_weights', 'kept_for_backward', 'cost', 'free_memory', 'pretrain_options',
-           'pretrain_config', 'pretrain_name', 'plan', 'pretrain', 'pretrain_in', 'read_taus', 'check_folder', 'Job',
-           'submit']
+           'MINUTES_BETWEEN_CHECKPOINTS', 'STEPS_TO_ESTIMATE', 'NOT_IN_NAME', 'PROCESSES', 'make_optimizer', 'here',
+           'Stopped', 'deaf', 'read', 'count_steps', 'check_loop', 'fit_large', 'restore', 'learn_along', 'Cost',
+           'n_weights', 'kept_for_backward', 'cost', 'free_memory', 'pretrain_options', 'pretrain_config',
+           'pretrain_name', 'plan', 'pretrain', 'pretrain_in', 'read_taus', 'check_folder', 'pretrain_task',
+           'submit_run']
 
 # %% ../nbs/09a_pretrain.ipynb #63e52ebb
 import hashlib
@@ -35,9 +35,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .bottleneck import check_at_least
-from .experiment import Option, options_of, run_folder
+from .experiment import CLUSTERS, Option, extra, options_of, run_folder, submit
 from soft_ssl.large_scale import (
-    IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, extra, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
+    IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
     COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
@@ -531,7 +531,7 @@ def pretrain(
         return None
     run = run_folder(root_path, exp_name, run_id or pretrain_name(config))
     if cluster != "local":
-        submit(cluster, run, config, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path), online=online))
+        submit_run(cluster, run, config, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path), online=online))
         return run
     needed, free = costs.memory["in all"], free_memory(state.device)
     if needed > free:
@@ -591,37 +591,16 @@ def check_folder(run: RunFolder, config: dict[str, Any], about: dict[str, Any], 
         raise ValueError(f"the images in {config['data_path']} are not those that {run.path} was trained on: give another --run_id")
 
 # %% ../nbs/09a_pretrain.ipynb #540d45d6
-CLUSTERS = ("local", "slurm")
-JOB_HOURS = 24
+def pretrain_task(options: dict[str, Any]) -> str:  # folder of the run
+    "A task of a job: one process of a run, which goes on if it was begun."
+    extra("submitit").helpers.TorchDistributedEnvironment().export()
+    return str(pretrain(**options, reload=True).path)
 
 
-class Job:
-    "A run as a job: each task is a process, and a job that is put back goes on."
-
-    def __init__(self, options: dict[str, Any]):
-        self.options = options
-
-    def __call__(self) -> str:  # folder of the run
-        "Runs it."
-        extra("submitit").helpers.TorchDistributedEnvironment().export()
-        return str(pretrain(**self.options, reload=True).path)
-
-    def checkpoint(self, *args: Any) -> Any:
-        "What submitit puts back into the queue when the job's time is over: the same."
-        return extra("submitit").helpers.DelayedSubmission(self)
-
-
-def submit(cluster: str, run: RunFolder, config: dict[str, Any], places: dict[str, Any]) -> Any:  # submitit's job
+def submit_run(cluster: str, run: RunFolder, config: dict[str, Any], places: dict[str, Any]) -> Any:  # submitit's job
     "Hands a run to a cluster and says its number. Raises `ValueError` if the cluster does not take it."
     options = config | places  # every option is there, so the preset adds nothing
     tasks = max(1, config["processes"])
-    try:
-        executor = extra("submitit").AutoExecutor(folder=run.path / "jobs", cluster=cluster)
-        executor.update_parameters(
-            name=run.path.name, timeout_min=60 * JOB_HOURS, tasks_per_node=tasks, gpus_per_node=tasks, cpus_per_task=config["workers"] + 1
-        )
-        job = executor.submit(Job(options))
-    except RuntimeError as error:
-        raise ValueError(f"{cluster} does not take the job ({error})") from error
+    job = submit(cluster, run.path, pretrain_task, options, tasks_per_node=tasks, gpus_per_node=tasks, cpus_per_task=config["workers"] + 1)
     print(f"job {job.job_id}, logs in {run.path / 'jobs'}")
     return job

@@ -10,6 +10,8 @@ import time
 import pandas as pd
 import pytest
 
+from soft_ssl.study import expand, start_on, write_json
+
 TINY = {
     "source": "rendered", "h_dim": 4, "hidden_size": 8, "message_size": 4, "voc_size": 3, "train_batch_size": 16, "n_sub_train": 200,
     "n_sub_test": 100, "max_steps": 150, "eval_every": 75,
@@ -90,10 +92,12 @@ def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data
 
 def test_a_cell_goes_through_submitit(data, tmp_path):
     pytest.importorskip("submitit")
-    file = tmp_path / "pixels.json"
-    file.write_text(json.dumps({"common": TINY, "blocks": [{"method": ["pca"], "encode_method": ["Continuous"]}]}))
-    study(file, data, tmp_path, "--cluster", "local")
-    assert set(pd.read_csv(tmp_path / "study-pixels" / "scores.csv")["feature"]) == {"pixels_pca", "pixels_pca_wide"}
+    (cell,) = expand({"common": TINY | {"data_path": str(data)}, "blocks": [{"method": ["pca"], "encode_method": ["Continuous"]}]})
+    write_json(tmp_path / "cell.json", cell)
+    job = start_on("local", tmp_path, threads=1)  # submitit's own: it takes the same jobs without a cluster
+    job.wait(120)
+    assert set(pd.read_csv(tmp_path / "table.csv")["feature"]) == {"pixels_pca", "pixels_pca_wide"}
+    assert job.poll() == 0
 
 
 def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, tmp_path):
