@@ -40,7 +40,7 @@ from soft_ssl.large_scale import (
     IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
-    COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
+    COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, choose_precision, collapsed, effective_rank, fill, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
 )
 
 # %% ../nbs/09a_pretrain.ipynb #5e7ddbb4
@@ -335,7 +335,7 @@ def restore(
     device = accelerator.device
     state = run.load_checkpoint("cpu" if device.type == "cpu" else device)  # torch.load does not know `cpu:0`
     try:
-        method.load_state_dict(state["method"])
+        fill(method, state["method"])
         optimizer.load_state_dict(state["optimizer"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])

@@ -6,7 +6,7 @@
 __all__ = ['BOTTLENECKS', 'STREAMS', 'SCHEDULERS', 'CHECKPOINT_VERSION', 'CHECKPOINTS', 'WORD_COLUMNS', 'COLLAPSE_COLUMNS',
            'LEAST_SPREAD', 'LEAST_RANK', 'PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'M_MMAP_MAX',
            'M_TRIM_THRESHOLD', 'OUT_OF_MEMORY', 'OPTIMIZERS', 'SECONDS_BETWEEN_CHECKPOINTS', 'Output', 'Network',
-           'SSLMethod', 'stream_seed', 'batch_indices', 'learning_rate', 'tensors_checksum', 'config_checksum',
+           'SSLMethod', 'stream_seed', 'batch_indices', 'learning_rate', 'tensors_checksum', 'config_checksum', 'fill',
            'provenance', 'weights_file', 'RunFolder', 'weights_checksum', 'in_notebook', 'LivePlot', 'effective_rank',
            'collapsed', 'choose_precision', 'choose_compile', 'compile_encoders', 'keep_memory', 'stop_signal',
            'out_of_memory', 'let_go', 'room_for', 'check_finite', 'fit']
@@ -308,6 +308,16 @@ def config_checksum(
     "Checksum of a configuration."
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
+def fill(
+    network: nn.Module,  # changed in place
+    state: dict[str, Tensor],  # its weights and buffers, every one of them
+) -> None:
+    "Gives a network its weights. Raises `RuntimeError` if one is missing, which PyTorch overlooks in the counts of a BatchNorm, or does not fit."
+    if missing := network.state_dict().keys() - state.keys():
+        raise RuntimeError(f"there is no {min(missing)}")
+    network.load_state_dict(state)
+
+
 CHECKPOINTS = ("last", "best")
 WORD_COLUMNS = ["run", "feature", "split", "factor", "metric"]  # of tables of scores; all others are numbers
 COLLAPSE_COLUMNS = ("feature_std", "effective_rank")  # of metrics: what `collapsed` reads
@@ -500,7 +510,7 @@ class RunFolder:
             raise FileNotFoundError(f"{self.path} has no {file.name} yet: go on with it by --reload")
         state = self.load_best() if checkpoint == "best" else self.load_checkpoint()["method"]
         try:
-            method.load_state_dict(state)
+            fill(method, state)
         except (RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f"{file} does not fit the config.json beside it") from error
 
@@ -801,7 +811,7 @@ def fit(
     if reload and run is not None and run.checkpoint_file.exists():
         state = run.load_checkpoint(device)
         try:
-            method.load_state_dict(state["method"])
+            fill(method, state["method"])
             opt.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(

@@ -317,7 +317,7 @@ def same_content(here: tuple[Path, Path], there: tuple[Path, Path], best: bool) 
         images = torch.equal(one.images(slice(None)), other.images(slice(None)))
     except ValueError:  # a chunk that the command did not need: who needs it is told
         images = True
-    return tables and images and all(torch.equal(now[name], then[name]) for name in then)
+    return tables and images and now.keys() == then.keys() and all(torch.equal(now[name], then[name]) for name in then)
 
 
 def reload_case(original: Path, folder: Path, change: Callable[[Path], str]) -> Case:
