@@ -324,8 +324,11 @@ def compute(
 
 # %% ../nbs/08_study.ipynb #ef639a4b
 def read_json(file: Path) -> dict[str, Any]:
-    "What a small file says; nothing if it is not there."
-    return json.loads(file.read_text()) if file.exists() else {}
+    "What a small file says; nothing if it is not there. Raises `ValueError` if it is damaged."
+    try:
+        return {} | json.loads(file.read_text()) if file.exists() else {}
+    except (ValueError, TypeError) as error:  # no JSON, or no names in it
+        raise ValueError(f"{file} is damaged ({error}): remove it, and the cell is computed again") from error
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
@@ -453,7 +456,7 @@ def gather(
         told = identity(cell, outcome.get("source", ""))
         about.append({"cell": told["cell"], "run": path.name} | options | outcome)
         if outcome["state"] == "done":
-            table = RunFolder(path).read_table(path / "table.csv").astype({"parameters": "Int64"})
+            table = RunFolder(path).read_table(path / "table.csv", *COLUMNS).astype({"parameters": "Int64"})
             scores.append(pd.DataFrame({name: [value] * len(table) for name, value in told.items()}).join(table))
     return pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=["cell", *KEYS, "seed", *COLUMNS]), pd.DataFrame(about)
 
@@ -468,7 +471,7 @@ def write_tables(cells: list[dict[str, Any]], folder: Path, out: Path) -> None:
 def steps_done(path: Path) -> int:
     "The last step that a cell has logged."
     file = RunFolder(path).metrics_file
-    return int(pd.read_csv(file)["step"].iloc[-1]) if file.exists() else 0
+    return int(RunFolder(path).read_table(file)["step"].iloc[-1]) if file.exists() else 0
 
 
 def seconds_left(
@@ -588,7 +591,8 @@ def repeat(
         raise ValueError(f"{failed['run'].iloc[0]} failed the second time: {failed['error'].iloc[0]}")
     rows, keys = [], [name for name in COLUMNS if name != "score"]
     for cell in drawn:
-        first, second = (pd.read_csv(Path(place) / cell_name(cell) / "table.csv").set_index(keys)["score"] for place in (folder, again))
+        paths = (Path(place) / cell_name(cell) for place in (folder, again))
+        first, second = (RunFolder(path).read_table(path / "table.csv", *COLUMNS).set_index(keys)["score"] for path in paths)
         apart = (first - second).abs()
         rows.append((cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()), apart.max(skipna=False)))
     table = pd.DataFrame(rows, columns=["cell", "run", "scores", "equal", "largest_difference"])
@@ -672,11 +676,16 @@ def label_of(row: pd.Series, usual: tuple[float, float]) -> str:
 def read_scores(
     folder: str | Path,  # of a study's tables
 ) -> pd.DataFrame:  # scores.csv with a column `label`
-    "The table of a study. Raises `FileNotFoundError` if it is not there."
+    "The table of a study. Raises `FileNotFoundError` if it is not there, `ValueError` if it is damaged."
     file = Path(folder) / "scores.csv"
     if not file.exists():
         raise FileNotFoundError(f"there is no {file}: `soft-ssl study` makes it")
-    table = pd.read_csv(file, dtype={"cell": str})
+    try:
+        table = pd.read_csv(file, dtype={"cell": str})
+        if missing := {"cell", *KEYS, "seed", *COLUMNS} - set(table):
+            raise ValueError(f"it has no column {min(missing)}")
+    except ValueError as error:  # pandas' own are of this kind
+        raise ValueError(f"{file} is damaged ({error}): `soft-ssl study` writes it again from its cells") from error
     usual = tuple(table[name].mode().max() for name in "LV")
     once = table.drop_duplicates("cell").set_index("cell")
     labels = {cell: label_of(row, usual) for cell, row in once.iterrows()}
