@@ -423,15 +423,12 @@ def read_only(place: Place, tries: int, rng: np.random.Generator) -> Ending:
 
 
 def out_of_memory(place: Place, tries: int, rng: np.random.Generator) -> Ending:
-    """The system gives no more than a limit; the batch that the sentence names then fits under the same limit.
-
-    Without oneDNN, whose kernels for the gradient of a strided convolution do not look whether they got memory: `tests/onednn_limit.py`."""
+    "The system gives no more than a limit; the batch that the sentence names then fits under the same limit."
     well, said = 0, []
     for _ in range(tries):
         room = int(rng.integers(400, 1200)) * 2**20
 
         def before(room=room):
-            torch.backends.mkldnn.enabled = False
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
 

@@ -1,4 +1,4 @@
-"""Gives the gradient of a strided convolution less and less memory, with and without oneDNN: why `faults.py memory` runs without.
+"""Gives the gradient of a strided convolution less and less memory, with and without oneDNN: why a try of `faults.py memory` can crash.
 
 oneDNN writes its kernels when they are first needed, and where the address space ends there, it calls one that is not there:
 a segmentation fault, of which no program can make a sentence. Prints how many limits ended how."""

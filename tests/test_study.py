@@ -10,7 +10,8 @@ import time
 import pandas as pd
 import pytest
 
-from soft_ssl.study import expand, start_on, write_json
+from soft_ssl.experiment import submit
+from soft_ssl.study import expand, run_cells
 
 TINY = {
     "source": "rendered", "h_dim": 4, "hidden_size": 8, "message_size": 4, "voc_size": 3, "train_batch_size": 16, "n_sub_train": 200,
@@ -90,14 +91,14 @@ def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data
     assert len(table) == 2 and (table["equal"] == table["scores"]).all() and (table["largest_difference"] == 0).all(), done.stdout
 
 
-def test_a_cell_goes_through_submitit(data, tmp_path):
+def test_a_study_goes_through_submitit(data, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     (cell,) = expand({"common": TINY | {"data_path": str(data)}, "blocks": [{"method": ["pca"], "encode_method": ["Continuous"]}]})
-    write_json(tmp_path / "cell.json", cell)
-    job = start_on("local", tmp_path, threads=1)  # submitit's own: it takes the same jobs without a cluster
-    job.wait(120)
-    assert set(pd.read_csv(tmp_path / "table.csv")["feature"]) == {"pixels_pca", "pixels_pca_wide"}
-    assert job.poll() == 0
+    # submitit's own executor takes the same jobs without a cluster; there is no GPU to ask it for
+    monkeypatch.setattr("soft_ssl.study.submit", lambda cluster, *args, gpus_per_node, **more: submit("local", *args, **more))
+    about = run_cells([cell], tmp_path / "cells", tmp_path / "tables", cluster="slurm")
+    assert list(about["state"]) == ["done"]
+    assert set(pd.read_csv(tmp_path / "tables" / "scores.csv")["feature"]) == {"pixels_pca", "pixels_pca_wide"}
 
 
 def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, tmp_path):
