@@ -19,6 +19,9 @@ class Code(NamedTuple):
 
     logits: Tensor  # `(B, L, V)`: the numbers that the softmax reads
     embedding: Tensor  # `(B, out_features)`: what the next layer reads, gradients flow through it
+    probs: (
+        Tensor | None
+    )  # `(B, L, V)`: what each group says, without noise, at the temperature it was read with; None without symbols
     symbols: (
         Tensor | None
     )  # `(B, L)`, int64 in 0..V-1: the likeliest symbol of each group; None if there are none
@@ -80,7 +83,7 @@ class Continuous(nn.Module):
     ) -> Code:  # `embedding` is `x`; `symbols` and `one_hot` are None
         "Returns `x`."
         logits = as_groups(x, 1, self.in_features)
-        return Code(logits, logits.flatten(1), None, logits.new_zeros(()), {})
+        return Code(logits, logits.flatten(1), None, None, logits.new_zeros(()), {})
 
 # %% ../nbs/00_bottleneck.ipynb #deaa99d5
 def straight_through(
@@ -118,16 +121,16 @@ class Softmax(nn.Module):
         "Puts each group on its simplex."
         logits = as_groups(x, self.n_groups, self.n_symbols)
         scores = self.scores(logits)
-        probabilities = soft = (scores / self.tau).softmax(-1)
+        probs = soft = (scores / self.tau).softmax(-1)
         if self.hard:
             soft = straight_through(F.one_hot(soft.argmax(-1), self.n_symbols).to(soft.dtype), soft)
         with torch.no_grad():
             if scores is not logits:  # what is measured is free of noise
-                probabilities = (logits / self.tau).softmax(-1)
-            undecided = entropy(probabilities).mean()
-            alone = undecided if self.tau == 1 else entropy(logits.softmax(-1)).mean()
-            metrics = {"entropy": undecided, "entropy_tau1": alone}
-        return Code(logits, soft.flatten(1), logits.argmax(-1), logits.new_zeros(()), metrics)
+                probs = (logits / self.tau).softmax(-1)
+            given_x = entropy(probs).mean()
+            at_tau1 = given_x if self.tau == 1 else entropy(logits.softmax(-1)).mean()
+            metrics = {"entropy_given_x": given_x, "entropy_given_x_tau1": at_tau1}
+        return Code(logits, soft.flatten(1), probs, logits.argmax(-1), logits.new_zeros(()), metrics)
 
     def extra_repr(self) -> str:
         "What `print` shows."
@@ -183,26 +186,27 @@ class VQ(nn.Module):
         Code
     ):  # `embedding` `(B, L·dim)`: codewords; `loss`: commitment, and the codebook's under the `loss` rule
         "Replaces each group by its codeword; in training mode under `ema`, then moves the codebook."
-        z = as_groups(x, self.n_groups, self.dim)
-        # `ema` writes to the codebook before anyone calls backward, which needs the one that was read
-        codebook = self.codebook if self.update_rule == "loss" else self.codebook.clone()
-        logits = -self.distances(z, codebook) / self.tau
-        symbols, soft = logits.argmax(-1), logits.softmax(-1)
-        codewords = F.embedding(symbols, codebook) if self.hard else soft @ codebook
-        loss = self.beta * F.mse_loss(z, codewords.detach())
-        if self.update_rule == "loss":
-            loss = loss + F.mse_loss(codewords, z.detach())
-        embedding = straight_through(codewords, z) if self.hard else codewords
-        with torch.no_grad():
-            used = symbols.unique().numel() / self.n_symbols
-            metrics = {
-                "entropy": entropy(soft.mean((0, 1))),  # H(y): how evenly the codebook is used
-                "entropy_given_x": entropy(soft).mean(),  # H(y|x): how undecided a point is
-                "codebook_use": torch.tensor(used, device=x.device),
-            }
-        if self.training and self.update_rule == "ema":
-            self.update_codebook(z.detach().flatten(0, 1), symbols.flatten(), self.decay)
-        return Code(logits, embedding.flatten(1), symbols, loss, metrics)
+        with torch.autocast(x.device.type, enabled=False):  # products in bfloat16 would choose other codewords
+            z = as_groups(x, self.n_groups, self.dim)
+            # `ema` writes to the codebook before anyone calls backward, which needs the one that was read
+            codebook = self.codebook if self.update_rule == "loss" else self.codebook.clone()
+            logits = -self.distances(z, codebook) / self.tau
+            symbols, probs = logits.argmax(-1), logits.softmax(-1)
+            codewords = F.embedding(symbols, codebook) if self.hard else probs @ codebook
+            loss = self.beta * F.mse_loss(z, codewords.detach())
+            if self.update_rule == "loss":
+                loss = loss + F.mse_loss(codewords, z.detach())
+            embedding = straight_through(codewords, z) if self.hard else codewords
+            with torch.no_grad():
+                used = symbols.unique().numel() / self.n_symbols
+                metrics = {
+                    "codebook_entropy": entropy(probs.mean((0, 1))),  # H(y): how evenly the codebook is used
+                    "entropy_given_x": entropy(probs).mean(),  # H(y|x): how undecided a point is
+                    "codebook_use": torch.tensor(used, device=x.device),
+                }
+            if self.training and self.update_rule == "ema":
+                self.update_codebook(z.detach().flatten(0, 1), symbols.flatten(), self.decay)
+        return Code(logits, embedding.flatten(1), probs, symbols, loss, metrics)
 
     @staticmethod
     def distances(
@@ -218,7 +222,8 @@ class VQ(nn.Module):
         x: Tensor,  # `(B, L·dim)`
     ) -> Tensor:  # `(B, L)`, int64 in 0..V-1
         "The codeword that each group is assigned to."
-        return self.distances(as_groups(x, self.n_groups, self.dim), self.codebook).argmin(-1)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.distances(as_groups(x, self.n_groups, self.dim), self.codebook).argmin(-1)
 
     @torch.no_grad()
     def update_codebook(
@@ -228,9 +233,11 @@ class VQ(nn.Module):
         decay: float,  # what is kept of the running counts and sums, in [0, 1)
     ) -> None:
         "One step of the running k-means of appendix A.1. A codeword without points keeps its place."
-        assigned = F.one_hot(symbols, self.n_symbols).to(points.dtype)
-        self.counts.lerp_(assigned.sum(0), 1 - decay)
-        self.sums.lerp_(assigned.T @ points, 1 - decay)
+        with torch.autocast(points.device.type, enabled=False):  # counts and sums in half precision would be wrong
+            points = points.to(self.sums.dtype)
+            assigned = F.one_hot(symbols, self.n_symbols).to(points.dtype)
+            self.counts.lerp_(assigned.sum(0), 1 - decay)
+            self.sums.lerp_(assigned.T @ points, 1 - decay)
         seen = self.counts > 1e-8
         self.codebook[seen] = self.sums[seen] / self.counts[seen, None]
         if self.revive and self.dead().any():

@@ -28,10 +28,10 @@ class BYOL(SSLMethod):
     def loss(
         self,
         students: tuple[Output, Output],  # what the student makes of view 1 and of view 2
-        teachers: tuple[Output, Output],  # what the teacher makes of them
+        targets: tuple[Output, Output],  # what the teacher makes of them
     ) -> Tensor:  # scalar, from -1 to 1
         "The student predicts, from each view, what the teacher says of the other (section 3.1)."
-        (one, two), (target1, target2) = students, teachers
+        (one, two), (target1, target2) = students, targets
         first = negative_cosine(self.predictor(one.projected), target2.projected)
         second = negative_cosine(self.predictor(two.projected), target1.projected)
         return (first + second) / 2

@@ -24,7 +24,9 @@ from .files import file_digest, npz_rows, npz_shape
 FACTORS = Factors(
     ("shape", "scale", "orientation", "x", "y"), (3, 6, 10, 32, 32), classes=("shape", "orientation")
 )
-FULL_FACTORS = Factors(FACTORS.names, (3, 6, 40, 32, 32), FACTORS.classes, circular=("orientation",))
+FULL_FACTORS = Factors(  # the last angle is a full turn, so the first again
+    FACTORS.names, (3, 6, 40, 32, 32), FACTORS.classes, circular=("orientation",), closed=("orientation",)
+)
 SHAPES = ("square", "ellipse", "heart")
 
 # %% ../nbs/01a_dsprites.ipynb #bea8925d

@@ -118,7 +118,7 @@ def plot_metrics(
     title: str,
 ) -> Figure:
     "Loss, entropy and spread of the features over the steps."
-    units = {"loss": "loss", "entropy": "entropy (bits)", "feature_std": "std of z"}
+    units = {"loss": "loss", "entropy_given_x": "H(y|x) (bits)", "feature_std": "std of z"}
     shown = [name for name in units if name in metrics]
     fig, axes = plt.subplots(1, len(shown), figsize=(3 * len(shown), 2.3), squeeze=False)
     for ax, name in zip(axes[0], shown):

@@ -33,6 +33,7 @@ class Factors:
     sizes: tuple[int, ...]  # how many values each factor has
     classes: tuple[str, ...]  # names of those that are classes; the others are numbers
     circular: tuple[str, ...] = ()  # names of those whose last value is a neighbour of the first
+    closed: tuple[str, ...] = ()  # names of the circular ones whose last value is the first again, as 360 degrees are 0
 
     def __post_init__(self):
         "Raises `ValueError` if the parts do not fit each other."
@@ -42,6 +43,8 @@ class Factors:
             )
         if unknown := {*self.classes, *self.circular} - {*self.names}:
             raise ValueError(f"{sorted(unknown)} are not among the factors {self.names}")
+        if unknown := {*self.closed} - {*self.circular}:
+            raise ValueError(f"{sorted(unknown)} are closed, so they must be circular too")
 
     def __len__(self) -> int:
         "How many combinations there are."
@@ -61,17 +64,30 @@ class Factors:
         "Where images with these factor values stand on the full grid: the inverse of `values`."
         return np.ravel_multi_index(tuple(np.moveaxis(np.asarray(values), -1, 0)), self.sizes)
 
+    @property
+    def periods(self) -> tuple[int, ...]:  # of each factor
+        "How many distinct values it has: one less than its size if it is closed."
+        return tuple(max(1, size - (name in self.closed)) for name, size in zip(self.names, self.sizes))
+
+    def distinct(
+        self,
+        values: np.ndarray,  # `(N, F)`
+    ) -> np.ndarray:  # `(N, F)`, the same type
+        "Values by which two images are the same exactly if they look the same: the last of a closed factor becomes its first."
+        return values % np.array(self.periods, values.dtype)
+
     def target(
         self,
         values: np.ndarray,  # `(N, F)`
         name: str,  # of a factor
     ) -> np.ndarray:  # `(N,)`, int64 class or float64 in [0, 1]
         "What a probe has to predict of one factor."
-        column, size = values[:, self.names.index(name)], self.sizes[self.names.index(name)]
+        f = self.names.index(name)
+        column, size = self.distinct(values)[:, f], self.sizes[f]
         return column.astype(np.int64) if name in self.classes else column / max(size - 1, 1)
 
 # %% ../nbs/01_factors.ipynb #2d824d3e
-FILE_VERSION = 1
+FILE_VERSION = 2
 CHUNKS_AT_ONCE = 16  # neighbours that are read in one go
 CHUNK_BYTES = (
     2**17
@@ -118,7 +134,8 @@ def write_factor_file(
         check_room(unfinished, values.nbytes)
         file["factors"] = values.astype(np.int16)
         file.attrs.update(name=name, source=source, sha256=sha256, version=FILE_VERSION, factor_names=factors.names,
-                          factor_sizes=factors.sizes, factor_classes=factors.classes, factor_circular=factors.circular)  # fmt: skip
+                          factor_sizes=factors.sizes, factor_classes=factors.classes, factor_circular=factors.circular,
+                          factor_closed=factors.closed)  # fmt: skip
         done = 0
         with progress_bar(path, len(values), disable=not show_progress) as bar:
             for chunk in chunks:
@@ -196,7 +213,7 @@ class FactorDataset:
             self.version = int(about["version"])
             words = {
                 key: tuple(str(word) for word in about[f"factor_{key}"])
-                for key in ("names", "classes", "circular")
+                for key in ("names", "classes", "circular", *(["closed"] if "factor_closed" in about else []))
             }
             self.factors = Factors(sizes=tuple(int(size) for size in about["factor_sizes"]), **words)
         except MemoryError:
@@ -209,6 +226,8 @@ class FactorDataset:
             raise ValueError(
                 f"{self.path} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
             )
+        if self.version < 2 and self.factors.circular:
+            raise ValueError(f"{self.path} has version {self.version}, which counts 0 and 360 degrees as two angles: delete it and make it again")
         fits = self.values.shape[1] == len(self.factors.sizes)
         if not fits or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
             raise ValueError(

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['INK', 'FAINT', 'PAPER', 'MARK', 'WIDTH', 'LEFT', 'FONT', 'BAND', 'BARS', 'GAP', 'SHOWN_GROUPS', 'QUANTILES',
            'SHOWN_IMAGES', 'SHOWN_SYMBOLS', 'DECODER_BATCH', 'DECODER_LR', 'CURVES', 'MILLISECONDS', 'PLAYER', 'Codes',
-           'distributions', 'codes_of', 'Latents', 'rows_at', 'part_of', 'open_latents', 'canvas', 'write', 'thumb',
-           'cells', 'to_png', 'Shown', 'data_url', 'plain', 'simplex_map', 'number_row', 'code_map', 'changed',
-           'said_of', 'factor_view', 'Traversal', 'traverse', 'traversal_view', 'best_users', 'group_view', 'edited',
-           'nearest', 'Decoder', 'fit_decoder', 'save_decoder', 'load_decoder', 'decoder_of', 'overlap',
-           'decoder_errors', 'editor_view', 'telling_edits', 'edits_view', 'History', 'history', 'curves',
-           'theatre_view', 'Player', 'player', 'panel', 'or_sentence', 'factor_sliders', 'as_latents',
-           'explore_factors', 'traverse_factor', 'inspect_groups', 'edit_symbols', 'watch_training', 'compare']
+           'codes_of', 'Latents', 'rows_at', 'part_of', 'open_latents', 'canvas', 'write', 'thumb', 'cells', 'to_png',
+           'Shown', 'data_url', 'plain', 'simplex_map', 'number_row', 'code_map', 'changed', 'said_of', 'factor_view',
+           'Traversal', 'traverse', 'traversal_view', 'best_users', 'group_view', 'edited', 'nearest', 'Decoder',
+           'fit_decoder', 'save_decoder', 'load_decoder', 'decoder_of', 'overlap', 'decoder_errors', 'editor_view',
+           'telling_edits', 'edits_view', 'History', 'history', 'curves', 'theatre_view', 'Player', 'player', 'panel',
+           'or_sentence', 'factor_sliders', 'as_latents', 'explore_factors', 'traverse_factor', 'inspect_groups',
+           'edit_symbols', 'watch_training', 'compare']
 
 # %% ../nbs/07_latents.ipynb #5d6a684c
 import base64
@@ -35,7 +35,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .bottleneck import Code, entropy
+from .bottleneck import entropy
 from .datasets import SplitData
 from .experiment import load_run, run_title
 from .factors import FactorDataset, Splits
@@ -61,19 +61,6 @@ class Codes(NamedTuple):
         return self.encoded if self.symbols is None else self.probabilities.reshape(len(self.rows), -1)
 
 
-def distributions(
-    code: Code,
-) -> Tensor | None:  # `(B, L, V)`
-    "What each group says: the embedding where it is made of distributions, else the softmax of the logits; None without symbols."
-    if code.symbols is None:
-        return None
-    if code.embedding.shape[1] == code.logits[0].numel():
-        soft = code.embedding.reshape_as(code.logits)
-        if (soft >= 0).all() and torch.allclose(soft.sum(-1), torch.ones(()), atol=1e-3):
-            return soft
-    return code.logits.softmax(-1)
-
-
 def codes_of(
     method: SSLMethod,
     data: SplitData,
@@ -84,7 +71,7 @@ def codes_of(
     images, device, parts = data.dataset.images(rows), next(method.parameters()).device, []
     for batch in images.split(test_batch_size):
         encoded, code = method.student.read(batch.to(device))
-        parts.append((encoded, distributions(code), code.symbols))
+        parts.append((encoded, code.probs, code.symbols))
     encoded, soft, symbols = (None if part[0] is None else torch.cat(part).cpu().numpy() for part in zip(*parts))
     return Codes(np.asarray(rows), data.dataset.values[rows], images.numpy(), encoded, soft, symbols)
 
@@ -126,7 +113,8 @@ class Latents:
     @cached_property
     def information(self) -> np.ndarray:  # `(L, F)`, in bits
         "What each group tells about each factor, over the sample."
-        return information(self.sample.encoded if self.sample.symbols is None else self.sample.symbols, self.sample.values)
+        codes = self.sample.encoded if self.sample.symbols is None else self.sample.symbols
+        return information(codes, self.factors.distinct(self.sample.values))
 
     @cached_property
     def weights(self) -> np.ndarray:  # `(L, V, T)`, or `(D, 1, T)` where there are no symbols
@@ -326,7 +314,7 @@ def factor_view(
 
 # %% ../nbs/07_latents.ipynb #a0f91971
 class Traversal(NamedTuple):
-    "One factor's way through its values; `T` positions, closed if the factor is circular."
+    "One factor's way through its values; `T` positions, ending where it began if the factor is circular."
 
     factor: str
     codes: Codes  # `(T, ...)`
@@ -349,8 +337,8 @@ def traverse(
     if factor not in factors.names:
         raise ValueError(f"the factor must be one of {', '.join(factors.names)}, but is {factor!r}")
     f = factors.names.index(factor)
-    path = np.tile(np.asarray(values), (factors.sizes[f], 1))
-    path[:, f] = np.arange(factors.sizes[f])
+    path = np.tile(np.asarray(values), (factors.periods[f], 1))
+    path[:, f] = np.arange(factors.periods[f])
     codes = latents.at(path)
     if factor in factors.circular:
         codes = Codes(*(None if part is None else np.concatenate([part, part[:1]]) for part in codes))
@@ -436,7 +424,7 @@ def group_view(latents: Latents, group: int) -> Shown:
         row = weights[int(label.split()[1])] if latents.n_symbols else weights[0] * np.sign(y - len(users) / 2 + 0.5)
         for column, weight, most in zip(columns, row, largest):
             picture.paste(cells(np.array([[weight / most / 2 + 0.5]]), cell, side - 2, "RdBu_r"), (column, top + y * side))
-    told, own = latents.information[group], [information(v[:, None].astype(int), v[:, None])[0, 0] for v in latents.sample.values.T]
+    told, own = latents.information[group], [information(v[:, None].astype(int), v[:, None])[0, 0] for v in latents.factors.distinct(latents.sample.values).T]
     facts = [f"{name} {bits:.2f} of {most:.2f}" for name, bits, most in zip(latents.factors.names, told, own)]
     kind = "group" if latents.n_symbols else "this code has no symbols, so this number is cut at its quantiles; number"
     return Shown(picture, f"What {kind} {group} tells, in bits: " + ", ".join(facts) + ". Red: speaks for a value; blue: against it.")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESAMPLES', 'BINS', 'factor_distance', 'code_distance', 'rank_correlation', 'correlation_interval', 'toposim',
-           'usage', 'as_symbols', 'information', 'gap', 'mig', 'sap', 'dci', 'weighted_purity', 'groups_of',
-           'code_scores', 'disentanglement']
+           'usage', 'as_symbols', 'check_codes', 'bits_of', 'information', 'gap', 'varying', 'mig', 'sap', 'dci',
+           'weighted_purity', 'groups_of', 'code_scores', 'disentanglement']
 
 # %% ../nbs/06_metrics.ipynb #00e2afb0
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import rankdata
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import mutual_info_score
+from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.svm import LinearSVC
 from torch import Tensor
+from tqdm import tqdm
 
 from .bottleneck import entropy
 from .datasets import SplitData
@@ -32,7 +33,8 @@ def factor_distance(
 ) -> np.ndarray:  # `(n,)`, from 0 to F
     "How far apart pairs of factor combinations are."
     total = np.zeros(len(one))
-    for f, (name, size) in enumerate(zip(factors.names, factors.sizes)):
+    one, other = factors.distinct(one), factors.distinct(other)
+    for f, (name, size) in enumerate(zip(factors.names, factors.periods)):
         apart = np.abs(one[:, f].astype(int) - other[:, f])
         if name in factors.circular:
             total += np.minimum(apart, size - apart) / max(size // 2, 1)
@@ -151,15 +153,34 @@ def as_symbols(
     return np.minimum((codes - low) / np.maximum(high - low, 1e-12) * BINS, BINS - 1).astype(np.int64)
 
 
-def information(
+def check_codes(
     codes: np.ndarray,  # `(n, L)`
     values: np.ndarray,  # `(n, F)` factor values
-) -> np.ndarray:  # `(L, F)`, in bits
-    "Mutual information of each group with each factor."
-    symbols = as_symbols(codes)
-    return np.array(
-        [[mutual_info_score(group, factor) for factor in values.T] for group in symbols.T]
-    ) / np.log(2)
+) -> None:
+    "Raises `ValueError` for codes that are not finite, or not as many as the values."
+    if not np.isfinite(codes).all():
+        raise ValueError("the codes hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?")
+    if len(codes) != len(values):
+        raise ValueError(f"there are {len(codes)} codes for {len(values)} rows of factor values")
+
+
+def bits_of(
+    symbols: np.ndarray,  # `(n,)` integers
+) -> float:  # at least 0
+    "Entropy of one column of symbols."
+    return float(entropy(torch.from_numpy(np.unique(symbols, return_counts=True)[1] / len(symbols))))
+
+
+def information(
+    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+    values: np.ndarray,  # `(n, F)` factor values
+) -> np.ndarray:  # `(L, F)`, in bits; independent columns read 0 within noise, on both sides of it
+    "Mutual information of each group with each factor, adjusted for chance (Vinh et al. 2010, eq. 6). Raises `ValueError` for NaN."
+    check_codes(codes, values)
+    groups, factors = list(as_symbols(codes).T), list(values.T)
+    most = np.minimum.outer([bits_of(group) for group in groups], [bits_of(factor) for factor in factors])
+    share = [[adjusted_mutual_info_score(group, factor, average_method="min") for factor in factors] for group in groups]
+    return most * np.array(share)
 
 
 def gap(table: np.ndarray) -> np.ndarray:  # `(F,)`
@@ -168,18 +189,34 @@ def gap(table: np.ndarray) -> np.ndarray:  # `(F,)`
     return ordered[-1] - (ordered[-2] if len(table) > 1 else 0)
 
 
+def varying(
+    codes: np.ndarray,  # `(n, L)`
+    values: np.ndarray,  # `(n, F)`
+    seed: int = 0,  # of the shuffle
+) -> tuple[np.ndarray, np.ndarray]:  # codes `(n, L)`, and values `(n, G)` of the factors that vary, G at most F
+    "Rows in an order that does not depend on theirs, without constant factors. Raises `ValueError` for NaN, or if no factor varies."
+    check_codes(codes, values)
+    values = values[:, (values != values[:1]).any(0)]
+    if values.shape[1] == 0:
+        raise ValueError("no factor varies over these images, so none can be read: take more of them")
+    order = np.lexsort([*codes.T, *values.T])[np.random.default_rng(seed).permutation(len(codes))]
+    return codes[order], values[order]
+
+
 def mig(codes: np.ndarray, values: np.ndarray) -> float:  # from 0 to 1
-    "Mutual information gap (Chen et al. 2018, arXiv 1802.04942, eq. 6), over factors that vary."
-    entropies = np.array([mutual_info_score(factor, factor) for factor in values.T]) / np.log(2)
-    varies = entropies > 0
-    return float((gap(information(codes, values[:, varies])) / entropies[varies]).mean())
+    "Mutual information gap (Chen et al. 2018, arXiv 1802.04942, eq. 6), over factors that vary. Raises `ValueError` for NaN."
+    codes, values = varying(codes, values)
+    entropies = np.array([bits_of(factor) for factor in values.T])
+    return float((gap(np.maximum(information(codes, values), 0)) / entropies).mean())
 
 
 def sap(
     codes: np.ndarray,  # `(n, L)`
     values: np.ndarray,  # `(n, F)`
+    seed: int = 0,  # of the halves
 ) -> float:  # from 0 to 1
-    "Separated attribute predictability (Kumar et al. 2018, arXiv 1711.00848, section 3): fitted on the first half, scored on the second."
+    "Separated attribute predictability (Kumar et al. 2018, arXiv 1711.00848, section 3): fitted on one half, scored on the other."
+    codes, values = varying(codes, values, seed)
     half, accuracy = len(codes) // 2, np.zeros((codes.shape[1], values.shape[1]))
     for g, group in enumerate(codes.T):
         inputs = np.eye(group.max() + 1)[group] if np.issubdtype(codes.dtype, np.integer) else group[:, None]
@@ -193,9 +230,10 @@ def sap(
 def dci(
     codes: np.ndarray,  # `(n, L)`
     values: np.ndarray,  # `(n, F)`
-    seed: int = 0,
+    seed: int = 0,  # of the halves and the forests
 ) -> tuple[float, float, float]:  # disentanglement, completeness, informativeness: from 0 to 1
-    "Eastwood & Williams 2018 (ICLR), section 2: fitted on the first half, informativeness on the second."
+    "Eastwood & Williams 2018 (ICLR), section 2: fitted on one half, informativeness on the other."
+    codes, values = varying(codes, values, seed)
     half, importance, accuracy = len(codes) // 2, np.zeros((codes.shape[1], values.shape[1])), []
     for f, factor in enumerate(values.T):
         forest = RandomForestClassifier(50, random_state=seed, max_features=None, max_depth=8).fit(
@@ -222,30 +260,24 @@ def groups_of(
     method: SSLMethod,
     data: SplitData,
     rows: np.ndarray,  # `(n,)` of the data set
-    test_batch_size: int,
+    test_batch_size: int,  # images at a time
 ) -> tuple[
     np.ndarray, np.ndarray, dict[str, float]
 ]:  # codes `(n, L)`, factor values `(n, F)`, entropies in bits
     "Each image's symbols, or z where there are none, and how decided the code is."
-    codes, values, undecided = [], [], []
-    for features, some in feature_batches(method, data, rows, "no", test_batch_size, "codes"):
-        if "one_hot" in features:
-            n_groups = int(features["one_hot"][0].sum())
-            one_hot = features["one_hot"].reshape(len(some), n_groups, -1)
-            codes.append(one_hot.argmax(-1).cpu().numpy())
-            n_symbols = one_hot.shape[-1]
-            if features["embedding"].shape == features["one_hot"].shape:  # probabilities, not codewords
-                undecided.append(entropy(features["embedding"].reshape_as(one_hot)).mean(1).cpu().numpy())
-        else:
-            codes.append(features["encoded"].cpu().numpy())
-        values.append(some)
-    codes, about = np.concatenate(codes), {}
-    if np.issubdtype(codes.dtype, np.integer):
-        bits, share = usage(codes, n_symbols)
+    device, codes, undecided, about = next(method.parameters()).device, [], [], {}
+    for start in tqdm(range(0, len(rows), test_batch_size), desc="codes", unit=" batches", leave=False):
+        encoded, code = method.student.read(data.dataset.images(rows[start : start + test_batch_size]).to(device))
+        codes.append((encoded if code.symbols is None else code.symbols).cpu().numpy())
+        if code.probs is not None:
+            undecided.append(entropy(code.probs).mean(1).cpu().numpy())
+    codes = np.concatenate(codes)
+    if code.symbols is not None:
+        bits, share = usage(codes, code.logits.shape[-1])
         about |= {"group_entropy": float(bits.mean()), "symbols_used": float(share.mean())}
     if undecided:
         about["entropy_given_x"] = float(np.concatenate(undecided).mean())
-    return codes, np.concatenate(values), about
+    return codes, data.dataset.factors.distinct(data.dataset.values[rows]), about
 
 
 def code_scores(
@@ -279,7 +311,7 @@ def disentanglement(
     if n_images < 50:
         raise ValueError(f"n_images must be at least 50, but is {n_images}")
     feature, codes, values, scores = code_scores(method, data, n_images, sample_seed, test_batch_size)
-    scores["sap"] = sap(codes, values)
+    scores["sap"] = sap(codes, values, sample_seed)
     table = [(feature, "all", "all", metric, score) for metric, score in scores.items()]
     for group, told in enumerate(information(codes, values)):
         table += [

@@ -164,16 +164,19 @@ class CNN(nn.Module):
         in_channels: int,
         h_dim: int = 64,  # channels of the first convolution; the others have twice as many
         hidden_size: int = 128,  # width of the output
-        last_enc_bn: bool = False,  # BatchNorm after the last convolution
+        last_enc_bn: bool = False,  # BatchNorm after the last convolution, before its mean-pool
     ):
         super().__init__()
         wide = 2 * h_dim
         self.layers = nn.Sequential(
             *self.stage(in_channels, h_dim), PooledConv(h_dim, wide, pool=4),
             *self.stage(wide, wide), PooledConv(wide, wide, pool=4),
-            *self.stage(wide, wide), PooledConv(wide, hidden_size, pool=4),
-            nn.BatchNorm2d(hidden_size) if last_enc_bn else nn.Identity(),
+            *self.stage(wide, wide),
         )  # fmt: skip
+        if last_enc_bn:  # it stands between the convolution and its pool, which are then no longer one linear map
+            self.layers.extend([nn.Conv2d(wide, hidden_size, 3, padding=1), nn.BatchNorm2d(hidden_size), nn.AvgPool2d(4)])
+        else:
+            self.layers.append(PooledConv(wide, hidden_size, pool=4))
 
     @staticmethod
     def stage(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:

@@ -19,13 +19,13 @@ from .training import Output, SSLMethod
 # %% ../nbs/03_simclr.ipynb #a27cc2dd
 def contrastive_loss(
     queries: Tensor,  # `(N, D)`
-    keys: Tensor,  # `(N, D)`: the key of each query; no gradient flows into them
+    keys: Tensor,  # `(N, D)`: the key of each query
     queue: Tensor,  # `(M, D)`: keys of earlier steps, M may be 0
     tau: float,  # temperature, above 0
 ) -> Tensor:  # scalar, at least 0
     "Cross-entropy of finding one's key among all other queries, all keys and the queue (arXiv 2002.05709, eq. 1; 1911.05722, eq. 1)."
     queries = F.normalize(queries.float(), dim=1)
-    others = F.normalize(torch.cat([keys.detach(), queue]).float(), dim=1)
+    others = F.normalize(torch.cat([keys, queue]).float(), dim=1)
     similarities = queries @ torch.cat([queries, others]).T / tau
     similarities.fill_diagonal_(-torch.inf)  # a query is not compared with itself
     own = torch.arange(len(queries), device=queries.device) + len(queries)
@@ -33,13 +33,13 @@ def contrastive_loss(
 
 # %% ../nbs/03_simclr.ipynb #7d53b989
 class SimCLR(SSLMethod):
-    "SimCLR (arXiv 2002.05709) with a momentum encoder for the keys and MoCo's queue (arXiv 2003.04297)."
+    "SimCLR (arXiv 2002.05709); with a queue MoCo (arXiv 2003.04297), whose keys come from the teacher."
 
     def __init__(
         self,
         *args: Any,
         tau: float = 0.2,  # temperature of the similarities, above 0
-        queue_size: int = 0,  # how many batches of keys are remembered, two keys for each image; 0 is SimCLR without a queue
+        queue_size: int = 0,  # how many batches of keys are remembered, two keys for each image; 0 is SimCLR, whose keys are the student's own
         last_norm_emb: bool = False,  # BatchNorm after the embedder
         **kwargs: Any,
     ):
@@ -51,17 +51,27 @@ class SimCLR(SSLMethod):
         self.register_buffer("queue", torch.zeros(0, self.hidden_size))
         self.register_load_state_dict_pre_hook(self.fit_queue)
 
+    def targets(
+        self,
+        students: tuple[Output, Output],  # what the student makes of view 1 and of view 2
+        view1: Tensor,  # uint8 `(B, H, W, C)`
+        view2: Tensor,  # the same images, seen differently
+    ) -> tuple[Output, Output]:
+        "Where the keys come from: the student itself, or with a queue the teacher."
+        return super().targets(students, view1, view2) if self.queue_size else students
+
     def loss(
         self,
         students: tuple[Output, Output],  # what the student makes of view 1 and of view 2
-        teachers: tuple[Output, Output],  # what the teacher makes of them
+        targets: tuple[Output, Output],  # of `targets`
     ) -> Tensor:  # scalar, at least 0
-        "Each view's query has to find the key of the other view. In training mode the keys then enter the queue."
-        queries = self.predictor(torch.cat([one.projected for one in students]))
-        keys = torch.cat([one.projected for one in teachers[::-1]])
-        loss = contrastive_loss(queries, keys, self.queue, self.tau)
+        "Each view's query has to find the key of the other view; mean of both directions. In training mode the keys then enter the queue."
+        queries = [self.predictor(student.projected) for student in students]
+        keys = [target.projected for target in targets[::-1]]  # of the other view
+        loss = sum(contrastive_loss(q, k, self.queue, self.tau) for q, k in zip(queries, keys)) / 2
         if self.training and self.queue_size:
-            self.queue = torch.cat([self.queue, keys.detach().float()])[-len(keys) * self.queue_size :]
+            new = torch.cat(keys).detach().float()
+            self.queue = torch.cat([self.queue, new])[-len(new) * self.queue_size :]
         return loss
 
     @torch.no_grad()

@@ -124,7 +124,7 @@ class SSLMethod(nn.Module):
         hard: bool = False,  # one-hot codes forward, soft gradient backward
         h_dim: int = 64,  # channels of the encoder's first convolution
         hidden_size: int = 128,  # width of z and of what the loss compares
-        last_enc_bn: bool = False,  # BatchNorm at the end of the encoder
+        last_enc_bn: bool = False,  # BatchNorm after the last convolution of the encoder, before its mean-pool
         encoder_type: str = "CNN",  # CNN or ResNet18
         embedder_type: str = "Linear",  # Identity, Linear or MLP
         projector_type: str = "MLP",  # Identity, Linear or MLP
@@ -184,9 +184,9 @@ class SSLMethod(nn.Module):
         view1: Tensor,  # uint8 `(B, H, W, C)`
         view2: Tensor,  # the same images, seen differently
     ) -> tuple[Tensor, dict[str, Tensor]]:  # the loss to minimise, and scalars worth a curve
-        "One step's loss: `loss` of what student and teacher make of the views, plus what the bottleneck wants."
-        students, teachers = self.look(self.student, view1, view2), self.teachers(view1, view2)
-        method_loss = self.loss(students, teachers)
+        "One step's loss: `loss` of what the student makes of the views and its targets, plus what the bottleneck wants."
+        students = self.look(self.student, view1, view2)
+        method_loss = self.loss(students, self.targets(students, view1, view2))
         bottleneck_loss = (students[0].code.loss + students[1].code.loss) / 2
         loss = method_loss + bottleneck_loss
         metrics = {"loss": loss, "bottleneck_loss": bottleneck_loss, **students[0].code.metrics}
@@ -203,7 +203,7 @@ class SSLMethod(nn.Module):
     def loss(
         self,
         students: tuple[Output, Output],  # what the student makes of view 1 and of view 2
-        teachers: tuple[Output, Output],  # what the teacher makes of them, without gradient
+        targets: tuple[Output, Output],  # of `targets`
     ) -> Tensor:  # scalar
         "What a method is; a subclass says it."
         raise NotImplementedError
@@ -215,12 +215,21 @@ class SSLMethod(nn.Module):
         encoded, code, projected = network(torch.cat([view1, view2]))
         half = len(view1)
         parts = (slice(None, half), slice(half, None))
-        symbols = [None if code.symbols is None else code.symbols[part] for part in parts]
+        probs, symbols = ([None if all_of is None else all_of[part] for part in parts] for all_of in (code.probs, code.symbols))
         codes = [
-            code._replace(logits=code.logits[part], embedding=code.embedding[part], symbols=s)
-            for part, s in zip(parts, symbols)
+            code._replace(logits=code.logits[part], embedding=code.embedding[part], probs=p, symbols=s)
+            for part, p, s in zip(parts, probs, symbols)
         ]
         return tuple(Output(encoded[part], c, projected[part]) for part, c in zip(parts, codes))
+
+    def targets(
+        self,
+        students: tuple[Output, Output],  # what the student makes of view 1 and of view 2
+        view1: Tensor,  # uint8 `(B, H, W, C)`
+        view2: Tensor,  # the same images, seen differently
+    ) -> tuple[Output, Output]:
+        "What the student's outputs are compared with: the teacher's, without gradient, unless a subclass says another."
+        return self.teachers(view1, view2)
 
     @torch.no_grad()
     def teachers(self, view1: Tensor, view2: Tensor) -> tuple[Output, Output]:
@@ -558,11 +567,11 @@ class LivePlot:
         from IPython.display import display
 
         table = pd.DataFrame(self.rows)
-        names = [name for name in ("loss", "entropy", "feature_std") if name in table]
+        names = [name for name in ("loss", "entropy_given_x", "feature_std") if name in table]
         fig, axes = plt.subplots(1, len(names), figsize=(2.8 * len(names), 2), squeeze=False)
         for ax, name in zip(axes[0], names):
             ax.plot(table["step"], table[name])
-            ax.set(xlabel="step", ylabel=f"{name} (bits)" if name == "entropy" else name)
+            ax.set(xlabel="step", ylabel="H(y|x) (bits)" if name == "entropy_given_x" else name)
         fig.suptitle(self.title, fontsize="medium")
         fig.tight_layout()
         self.handle = self.handle or display(display_id=True)
@@ -921,7 +930,7 @@ def fit(
                               f"{row['effective_rank']:.1f}): try a lower lr, a larger batch or last_norm_proj", file=sys.stderr)  # fmt: skip
                 accelerator.log(row, step=done)
                 plot.add(row)
-                shown = {name: f"{row[name]:.3f}" for name in ("loss", "entropy") if name in row}
+                shown = {name: f"{row[name]:.3f}" for name in ("loss", "entropy_given_x") if name in row}
                 bar.set_postfix(shown | {"images/s": f"{row['images_per_second']:.0f}"}, refresh=False)
                 if run is not None and main:
                     run.append(run.metrics_file, pd.DataFrame([row]))

@@ -204,7 +204,7 @@ class OnlineProbes(nn.Module):
         for tau, probe in zip(self.taus, self.on_codes):
             code = (logits.detach().float() / tau).softmax(-1)
             said[f"probe_tau{tau:g}"] = probe(code.flatten(1))
-            metrics[f"entropy_tau{tau:g}"] = entropy(code).mean()
+            metrics[f"entropy_given_x_tau{tau:g}"] = entropy(code).mean()
         count, targets = (labels >= 0).sum().clamp_min(1), labels.where(labels >= 0, -1)
         for name, outputs in said.items():
             metrics[name] = (outputs.detach().argmax(1) == targets).sum() / count
