@@ -285,6 +285,7 @@ SMALL_CROP_AREA = (0.05, 0.14)  # its share of the picture
 def view(
     side: int,  # in pixels
     area: tuple[float, float],  # bounds of the crop's share of the picture
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),  # of brightness, contrast, saturation and hue
     blur: float = 0.0,  # probability
     solarize: float = 0.0,  # probability
     flip: float = 0.5,  # probability of a mirror image
@@ -293,7 +294,7 @@ def view(
     kernel = side // 10 // 2 * 2 + 1  # a tenth of the side, odd
     return v2.Compose([
         v2.RandomResizedCrop(side, area, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
-        v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], 0.8),
+        v2.RandomApply([v2.ColorJitter(*jitter)], 0.8),
         v2.RandomGrayscale(0.2),
         v2.RandomApply([v2.GaussianBlur(kernel, (0.1, 2.0))], blur),
         v2.RandomSolarize(128, solarize),
@@ -304,8 +305,14 @@ def view(
 def views(
     image_size: int = 32,  # side of the views, in pixels
     crop_min: float = 0.08,  # smallest share of the picture that a view shows
-    asymmetric: bool = True,  # one view blurred, the other sometimes solarized; else both alike
-    blur: bool = False,  # whether views are blurred: not for small images
+    brightness: float = 0.4,  # jitter of it, at least 0
+    contrast: float = 0.4,  # likewise
+    saturation: float = 0.2,  # likewise
+    hue: float = 0.1,  # likewise, at most 0.5
+    blur_1: float = 0.0,  # probability that the first view is blurred: not for small images
+    blur_2: float = 0.0,  # and the second
+    solarize_1: float = 0.0,  # probability that the first view is solarized
+    solarize_2: float = 0.2,  # and the second
     flip: bool = True,  # whether views may be mirrored
     small_crops: int = 0,  # more views, of a small part: multi-crop
 ) -> list[v2.Compose]:
@@ -314,11 +321,17 @@ def views(
         raise ValueError(f"crop_min must be above 0 and at most 1, but is {crop_min}")
     check_at_least(8, image_size=image_size)
     check_at_least(0, small_crops=small_crops)
-    mirror = 0.5 if flip else 0.0
-    blurred, solarized = ((1.0, 0.1), (0.0, 0.2)) if asymmetric else ((0.5, 0.5), (0.0, 0.0))
-    large = [view(image_size, (crop_min, 1), b * blur, s, mirror) for b, s in zip(blurred, solarized)]
-    small_side = round(image_size * SMALL_CROP)
-    return large + small_crops * [view(small_side, SMALL_CROP_AREA, 0.5 * blur, 0.0, mirror)]
+    check_at_least(0, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
+    if hue > 0.5:
+        raise ValueError(f"hue must be at most 0.5, but is {hue}")
+    for name, value in dict(blur_1=blur_1, blur_2=blur_2, solarize_1=solarize_1, solarize_2=solarize_2).items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is a probability, from 0 to 1, but is {value}")
+    jitter, mirror = (brightness, contrast, saturation, hue), 0.5 if flip else 0.0
+    first = view(image_size, (crop_min, 1), jitter, blur_1, solarize_1, mirror)
+    second = view(image_size, (crop_min, 1), jitter, blur_2, solarize_2, mirror)
+    small = view(round(image_size * SMALL_CROP), SMALL_CROP_AREA, jitter, (blur_1 + blur_2) / 2, 0.0, mirror)
+    return [first, second, *small_crops * [small]]
 
 
 class Views(Dataset):
@@ -637,9 +650,9 @@ class LargeBYOL(LargeMethod):
         self.predictor = mlp(proj_size, pred_hidden, proj_size)
         self.make_teacher(ema, ema_end)
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], epoch: float) -> Tensor:  # scalar, from -1 to 1
-        "Minus the cosine of what is predicted from each view and the teacher's answer to the other (section 3.1)."
-        return (negative_cosine(predicted[0], targets[1]) + negative_cosine(predicted[1], targets[0])) / 2
+    def loss(self, predicted: list[Tensor], targets: list[Tensor], epoch: float) -> Tensor:  # scalar, from 0 to 8
+        "Squared distance of the unit vectors, 2 - 2 cos, of what is predicted from each view and the teacher's answer to the other: the sum of both (eq. 2)."
+        return 4 + 2 * (negative_cosine(predicted[0], targets[1]) + negative_cosine(predicted[1], targets[0]))
 
 # %% ../nbs/09_large_scale.ipynb #ef266230
 class MoCo(LargeMethod):
@@ -654,14 +667,13 @@ class MoCo(LargeMethod):
         queue_size: int = 32768,  # keys of each view that are remembered, over all processes
         ema: float = 0.99,  # how much of itself the teacher keeps at the first step, from 0 to 1
         ema_end: float = 0.999,  # and at the last
-        last_norm_emb: bool = False,  # BatchNorm after the embedder
         proj_hidden: int = 2048,  # width of the projector's hidden layer
         proj_size: int = 128,  # width of what it gives
         **kwargs: Any,
     ):
         check_at_least(1e-6, tau=tau)
         check_at_least(1, queue_size=queue_size)
-        super().__init__(*args, last_norm_emb=last_norm_emb, proj_hidden=proj_hidden, proj_size=proj_size, **kwargs)
+        super().__init__(*args, proj_hidden=proj_hidden, proj_size=proj_size, **kwargs)
         self.tau = tau
         self.register_buffer("queue", F.normalize(torch.randn(2, queue_size, proj_size), dim=-1))
         self.make_teacher(ema, ema_end)
@@ -694,11 +706,10 @@ class LargeSimCLR(LargeMethod):
         self,
         *args: Any,
         tau: float = 0.2,  # temperature of the similarities, above 0
-        last_norm_emb: bool = False,  # BatchNorm after the embedder
         **kwargs: Any,
     ):
         check_at_least(1e-6, tau=tau)
-        super().__init__(*args, last_norm_emb=last_norm_emb, **kwargs)
+        super().__init__(*args, **kwargs)
         self.criterion = extra("lightly.loss").NTXentLoss(tau)
 
     def projector(self, width: int, hidden: int, size: int) -> nn.Module:
@@ -746,7 +757,8 @@ class VICReg(LargeMethod):
         **kwargs: Any,
     ):
         super().__init__(*args, proj_size=proj_size, **kwargs)
-        self.criterion = extra("lightly.loss").VICRegLoss(invariance, variance, covariance)
+        # lightly takes the mean of the two views' variance terms, where the published weight is that of their sum
+        self.criterion = extra("lightly.loss").VICRegLoss(invariance, 2 * variance, covariance)
 
     def projector(self, width: int, hidden: int, size: int) -> nn.Module:
         "Three layers."

@@ -19,7 +19,7 @@ from soft_ssl.transfer import Frozen, knn, linear, load_frozen
 
 TOP = Path(__file__).resolve().parent.parent
 BOTTLENECKS, SEEDS = ("Continuous", "Softmax"), (0, 1, 2)
-RECIPE = {"epochs": 16, "train_batch_size": 32, "optimizer": "AdamW", "lr": 0.008, "asymmetric": False, "crop_min": 0.5}
+RECIPE = {"epochs": 16, "train_batch_size": 32, "optimizer": "AdamW", "lr": 0.008, "solarize_2": 0.0, "crop_min": 0.5}
 TAU, LRS, L2S = "1", "0.1,0.3,1,3", "0,0.0001"  # the temperature of training, fixed beforehand; what is chosen on held-back images
 
 
