@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .files import check_room, complete_file
+from .files import check_room, complete_file, expand, shown
 
 # %% ../nbs/01_factors.ipynb #93424c2d
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def create_images(file: h5py.File, n: int, chunks: tuple[int, ...]) -> h5py.Data
 
 def progress_bar(path: str | Path, n: int, **options: Any) -> tqdm:
     "How many images of a file are written, with an estimate of the time left."
-    return tqdm(total=n, desc=f"writing {Path(path).name}", unit=" images", unit_scale=True, **options)
+    return tqdm(total=n, desc=f"writing {shown(Path(path).name)}", unit=" images", unit_scale=True, **options)
 
 
 def write_factor_file(
@@ -128,14 +128,18 @@ def write_factor_file(
     source: str,  # `original` or `rendered`
     sha256: str,  # of what it was made from
     show_progress: bool = True,  # in a bar
+    stamp: str = "",  # of the folder that it was made from, if it was: `folder_stamp`
 ) -> Path:  # `path`
     "Writes images and factors into one file, complete or not at all."
+    path = expand(path)
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file:
         check_room(unfinished, values.nbytes)
         file["factors"] = values.astype(np.int16)
         file.attrs.update(name=name, source=source, sha256=sha256, version=FILE_VERSION, factor_names=factors.names,
                           factor_sizes=factors.sizes, factor_classes=factors.classes, factor_circular=factors.circular,
                           factor_closed=factors.closed)  # fmt: skip
+        if stamp:
+            file.attrs["stamp"] = stamp
         done = 0
         with progress_bar(path, len(values), disable=not show_progress) as bar:
             for chunk in chunks:
@@ -152,9 +156,9 @@ def write_factor_file(
                 file.attrs["tables_sha256"] = tables_digest(file)
         if done != len(values):
             raise ValueError(
-                f"{done} images for {len(values)} rows of factors: what {Path(path).name} is made from is not complete"
+                f"{done} images for {len(values)} rows of factors: what {shown(path.name)} is made from is not complete"
             )
-    return Path(path)
+    return path
 
 
 def tables_digest(file: h5py.File) -> str:  # hexadecimal
@@ -196,9 +200,9 @@ class FactorDataset:
         path: str | Path,  # made by `write_factor_file`
     ):
         "Raises `FileNotFoundError` or `ValueError` with what is wrong with the file."
-        self.path = Path(path)
+        self.path = expand(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"there is no file {self.path}: `soft-ssl download` makes it")
+            raise FileNotFoundError(f"there is no file {shown(self.path)}: `soft-ssl download` makes it")
         try:
             with h5py.File(self.path) as file:
                 about = dict(file.attrs)
@@ -210,7 +214,7 @@ class FactorDataset:
                 if about.get("tables_sha256", digest) != digest:  # older files have none
                     raise ValueError("its factors or moments have another checksum")
             self.name, self.source, self.sha256 = (str(about[key]) for key in ("name", "source", "sha256"))
-            self.version = int(about["version"])
+            self.version, self.stamp = int(about["version"]), str(about.get("stamp", ""))
             words = {
                 key: tuple(str(word) for word in about[f"factor_{key}"])
                 for key in ("names", "classes", "circular", *(["closed"] if "factor_closed" in about else []))
@@ -220,18 +224,18 @@ class FactorDataset:
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(
-                f"{self.path} is damaged or no factor file ({error}): delete it and make it again"
+                f"{shown(self.path)} is damaged or no factor file ({error}): delete it and make it again"
             ) from error
         if self.version > FILE_VERSION:
             raise ValueError(
-                f"{self.path} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
+                f"{shown(self.path)} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
             )
         if self.version < 2 and self.factors.circular:
             raise ValueError(f"{self.path} has version {self.version}, which counts 0 and 360 degrees as two angles: delete it and make it again")
         fits = self.values.shape[1] == len(self.factors.sizes)
         if not fits or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
             raise ValueError(
-                f"{self.path} is damaged (its tables do not fit each other): delete it and make it again"
+                f"{shown(self.path)} is damaged (its tables do not fit each other): delete it and make it again"
             )
 
     def __len__(self) -> int:
@@ -258,7 +262,7 @@ class FactorDataset:
         except MemoryError:
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
-            raise ValueError(f"{self.path} is damaged ({error}): delete it and make it again") from error
+            raise ValueError(f"{shown(self.path)} is damaged ({error}): delete it and make it again") from error
         return result
 
     def statistics(
@@ -303,7 +307,7 @@ def write_factor_parts(
     sha256: str,  # of what it was made from
 ) -> Path:  # `path`
     "Like `write_factor_file`, in parts that survive an interruption."
-    path, about = Path(path), (factors, name, source, sha256)
+    path, about = expand(path), (factors, name, source, sha256)
     folder = path.with_name(f".{path.stem}.parts")
     parts = [folder / f"{number:04d}.h5" for number in range(len(values) // part_size)]
     with progress_bar(path, len(values)) as bar:

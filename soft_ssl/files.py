@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['MEGABYTE', 'LEAST_ROOM', 'LOCKS', 'BROKEN_ARCHIVE', 'CANNOT_WRITE', 'TIMEOUT', 'MOST_BYTES', 'HOSTS',
-           'PICTURE_FORMATS', 'complete_file', 'check_room', 'lock_file', 'only_one', 'remove_unfinished',
-           'file_digest', 'npz_header', 'npz_shape', 'npz_rows', 'untar', 'check_address', 'CheckedRedirects',
-           'open_url', 'download', 'fetch', 'read_picture', 'check_inside']
+           'PICTURE_FORMATS', 'PICTURE_SUFFIXES', 'expand', 'shown', 'complete_file', 'check_room', 'lock_file',
+           'only_one', 'remove_unfinished', 'file_digest', 'npz_header', 'npz_shape', 'npz_rows', 'untar',
+           'check_address', 'CheckedRedirects', 'open_url', 'download', 'fetch', 'on_white', 'in_8_bits',
+           'read_picture', 'check_inside', 'visible', 'pictures_below', 'picture_names', 'listing_digest',
+           'folder_stamp', 'folder_digest']
 
 # %% ../nbs/00a_files.ipynb #e6f81f85
 import errno
@@ -23,9 +25,8 @@ import urllib.request
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from http.client import HTTPException
 from pathlib import Path
@@ -33,13 +34,27 @@ from typing import BinaryIO, TextIO
 from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows: nothing keeps two processes apart there
     fcntl = None
+
+# %% ../nbs/00a_files.ipynb #9e41b2f6
+def expand(
+    path: str | Path,  # may begin with `~` or `~name`
+) -> Path:
+    "A path with the home folder in place of `~`; as it is where there is no such user."
+    return Path(os.path.expanduser(path))
+
+
+def shown(
+    name: object,  # a path or another text; bytes that are not UTF-8 stand in it as Python reads them from a disk
+) -> str:  # can be printed: those bytes are escaped, as `\xff`
+    "A name for a message."
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
 
 # %% ../nbs/00a_files.ipynb #73d59fa4
 MEGABYTE = 2**20
@@ -318,35 +333,126 @@ def fetch(urls: tuple[str, ...], path: Path, digest: str, algorithm: str, most: 
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")  # none that is a program
 
 
+def on_white(
+    image: Image.Image,
+) -> Image.Image:  # without transparency
+    "What a picture looks like on paper."
+    if not image.mode.endswith(("A", "a")) and "transparency" not in image.info:
+        return image
+    image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def in_8_bits(
+    image: Image.Image,  # grey, with 16 or 32 bits a pixel; Pillow would cut off what is above 255
+) -> Image.Image:
+    "65,535 becomes 255; what is above is white too. The grey that stands for transparent is kept as that."
+    grey, clear = np.asarray(image).clip(0, 65535), image.info.get("transparency")
+    small = Image.fromarray((grey // 257).astype(np.uint8))
+    if clear is not None:
+        small.putalpha(Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8)))
+    return small
+
+
 def read_picture(
     file: str | Path | BytesIO,
 ) -> Image.Image:  # RGB
-    "A picture in 8-bit colour; of an animation the first frame. Raises `ValueError` if it cannot be read, or has above 178 million pixels."
+    "A picture in 8-bit colour, upright (EXIF), on white where it is transparent; of an animation the first frame. Raises `ValueError` if it cannot be read, or has above 178 million pixels."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata, or a size that is large but still allowed
             with Image.open(file, formats=PICTURE_FORMATS) as image:
                 if image.mode == "F":
                     raise ValueError("nothing says which of its numbers is white")
-                if image.mode.startswith("I"):  # 16 bits: Pillow would cut off what is above 255
-                    image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-                return image.convert("RGB")
+                image.load()
+                with suppress(Exception):  # metadata that is damaged says nothing
+                    image = ImageOps.exif_transpose(image)
+                if image.mode.startswith("I"):
+                    image = in_8_bits(image)
+                return on_white(image).convert("RGB")
     except Exception as error:  # Pillow raises whatever its decoders came across
-        name = file if isinstance(file, (str, Path)) else "a picture"
-        reason = str(error).replace(repr(str(name)), "it")
+        name = shown(file) if isinstance(file, (str, Path)) else "a picture"
+        reason = str(error).replace(repr(str(file)), "it")
         raise ValueError(f"{name} cannot be read as an image ({reason}): remove or replace it") from error
+
+# %% ../nbs/00a_files.ipynb #3b7d9c28
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")  # in any case
 
 
 def check_inside(
-    files: Iterable[str | Path],
-    folder: str | Path,  # the files belong to
+    link: str | Path,
+    folders: Sequence[str | Path],  # without links in their paths: the top, and those on the way from it to the link
 ) -> None:
-    "Raises `ValueError` for the first file that is elsewhere in truth: a link that leaves the folder."
-    top, resolve = Path(folder).resolve(), cache(Path.resolve)  # of a million files in a thousand folders
-    for file in map(Path, files):
-        try:
-            leads_to = file.resolve() if file.is_symlink() else resolve(file.parent) / file.name
-        except (RuntimeError, OSError):
-            raise ValueError(f"{file} is a link that leads to itself: remove it") from None
-        if not leads_to.is_relative_to(top):
-            raise ValueError(f"{file} is a link to a file outside of {folder}: copy it there (`cp -rl` takes no space)")
+    "Raises `ValueError` for a link that leaves the top, leads back to where it came from, or to nothing."
+    try:
+        leads_to = Path(os.path.realpath(link, strict=True))
+    except OSError:
+        raise ValueError(f"{shown(link)} is a link that leads to itself or to nothing: remove it") from None
+    if not leads_to.is_relative_to(folders[0]):
+        raise ValueError(f"{shown(link)} is a link to a file outside of {shown(folders[0])}: copy it there (`cp -rl` takes no space)")
+    if any(Path(folder).is_relative_to(leads_to) for folder in folders):
+        raise ValueError(f"{shown(link)} is a link that leads to itself: remove it")
+
+
+def visible(
+    folder: str | Path,
+) -> tuple[list[os.DirEntry], list[os.DirEntry]]:  # sub-folders, and pictures by their suffix; sorted by name
+    "What a folder shows of pictures. Hidden files and folders are left out."
+    with os.scandir(folder) as listing:
+        entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    is_folder = [os.path.isdir(entry) if entry.is_symlink() else entry.is_dir() for entry in entries]
+    folders = [entry for entry, folder in zip(entries, is_folder) if folder]
+    files = [entry for entry, folder in zip(entries, is_folder) if not folder]
+    return folders, [entry for entry in files if entry.name.lower().endswith(PICTURE_SUFFIXES)]
+
+
+def pictures_below(
+    folder: str | Path,
+    above: tuple[str, ...] = (),  # folders on the way to it, without links in their paths
+) -> Iterator[str]:  # paths; those of a folder before those of its sub-folders
+    "All pictures in a folder and its sub-folders, listed as they are asked for. Raises `ValueError` for a link that leaves it."
+    above = (*above, os.path.realpath(folder))
+    folders, pictures = visible(folder)
+    for entry in (*pictures, *folders):
+        if entry.is_symlink():
+            check_inside(entry.path, above)
+    yield from (entry.path for entry in pictures)
+    for entry in folders:
+        yield from pictures_below(entry.path, above)
+
+
+def picture_names(
+    folder: str | Path,
+) -> list[str]:  # relative to it, with `/` between the parts
+    "The names of all pictures in a folder and its sub-folders."
+    start = len(os.path.join(folder, ""))
+    return [path[start:].replace(os.sep, "/") for path in pictures_below(folder)]
+
+# %% ../nbs/00a_files.ipynb #e2f94a07
+def listing_digest(
+    files: Iterable[tuple[str, int, bytes]],  # name, size, and the content or what stands for it
+) -> str:  # hexadecimal
+    "A checksum of files in their order."
+    digest = hashlib.sha256()
+    for name, size, content in files:
+        digest.update(os.fsencode(name) + b"\0%d\n" % size)
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def folder_stamp(
+    folder: str | Path,
+    names: Iterable[str],  # of files in it
+) -> str:  # hexadecimal
+    "A checksum of names, sizes and times of change."
+    about = ((name, os.stat(os.path.join(folder, name))) for name in names)
+    return listing_digest((name, file.st_size, b"%d\n" % file.st_mtime_ns) for name, file in about)
+
+
+def folder_digest(
+    folder: str | Path,
+    names: Iterable[str],  # of files in it
+) -> str:  # hexadecimal
+    "A checksum of names and all bytes."
+    contents = ((name, Path(folder, name).read_bytes()) for name in names)
+    return listing_digest((name, len(content), content) for name, content in contents)
