@@ -28,7 +28,8 @@ from soft_ssl.factors import (
     write_factor_file,
 )
 from soft_ssl.files import (
-    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, folder_digest, folder_stamp, lock_file, only_one, picture_names, read_picture, remove_unfinished, shown,
+    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, folder_files, folder_stamp, listing_digest, lock_file, only_one, picture_names, read_picture, remove_unfinished,
+    printable,
 )
 
 # %% ../nbs/01c_datasets.ipynb #10b49d88
@@ -105,7 +106,7 @@ def prepare(
     if source not in SOURCES[1:]:
         raise ValueError(f"source must be original or rendered to prepare a file, but is {source!r}")
     if archive is not None and not archive.is_file():
-        raise FileNotFoundError(f"there is no file {shown(archive)}")
+        raise FileNotFoundError(f"there is no file {printable(archive)}")
     if source == "rendered" and about.render is None:
         drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
         raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
@@ -118,7 +119,7 @@ def prepare(
                 made = True
     data = FactorDataset(path)  # raises if it is damaged
     if source == "original" and archive is not None and not made and data.sha256 != file_digest(archive):
-        raise ValueError(f"{shown(path)} was made from another archive than {shown(archive)}: delete it, and it is made anew")
+        raise ValueError(f"{printable(path)} was made from another archive than {printable(archive)}: delete it, and it is made anew")
     return path
 
 
@@ -193,12 +194,12 @@ def load(
     original, rendered = (data_file(data_path, dataset, which) for which in SOURCES[1:])
     if source == "original" and not original.exists():
         raise FileNotFoundError(
-            f"there is no {shown(original)}: `soft-ssl download {dataset} {shown(data_path)}` fetches it"
+            f"there is no {printable(original)}: `soft-ssl download {dataset} {printable(data_path)}` fetches it"
         )
     if source == "rendered" or not original.exists():
         if not rendered.exists():
             print(
-                f"{dataset}: the original is not in {shown(data_path)}, so its images are drawn here (source: rendered)"
+                f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here (source: rendered)"
             )
         path = prepare(dataset, data_path, "rendered")
     else:
@@ -217,9 +218,9 @@ def folder_factors(
     labels = [name.split("/")[:-1] or ["image"] for name in names]
     depths = {name.count("/"): name for name in names}
     if len(depths) > 1:
-        one, other = (shown(depths[depth]) for depth in (min(depths), max(depths)))
+        one, other = (printable(depths[depth]) for depth in (min(depths), max(depths)))
         raise ValueError(
-            f"the images of {shown(folder)} lie at different depths, such as {one} and {other}: "
+            f"the images of {printable(folder)} lie at different depths, such as {one} and {other}: "
             "put each at the same number of subfolders, one for each label"
         )
     levels = [sorted(set(level)) for level in zip(*labels)]
@@ -238,23 +239,23 @@ def from_folder(
     "A folder of images as a data set. Raises `ValueError` if there are no images, one cannot be read, the levels differ, or `path` was made from others."
     folder, path = expand(folder), expand(path)
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {shown(folder)}")
+        raise FileNotFoundError(f"there is no folder {printable(folder)}")
     names = picture_names(folder)
     if len(names) < 4:
-        raise ValueError(f"{shown(folder)} holds {len(names)} images ({', '.join(PICTURE_SUFFIXES)}): at least 4 are needed")
+        raise ValueError(f"{printable(folder)} holds {len(names)} images ({', '.join(PICTURE_SUFFIXES)}): at least 4 are needed")
     values, factors = folder_factors(folder, names)
     if side < 1:
         raise ValueError(f"side must be at least 1, but is {side}")
     stamp = folder_stamp(folder, names)
     if not path.exists():
         images = (read_image(folder / name, side) for name in names)
-        title, digest = shown(folder.resolve().name), folder_digest(folder, names)
+        title, digest = printable(folder.resolve().name), listing_digest(folder_files(folder, names))
         write_factor_file(path, images, values, factors, title, "original", digest, stamp=stamp)
     data = FactorDataset(path)
-    if data.stamp != stamp and data.sha256 != folder_digest(folder, names):  # a copy, or `touch`, changes the stamp alone
-        raise ValueError(f"{shown(path)} was made from other images than {shown(folder)} holds now: delete it, or give another path")
+    if data.stamp != stamp and data.sha256 != listing_digest(folder_files(folder, names)):  # a copy, or `touch`, changes the stamp alone
+        raise ValueError(f"{printable(path)} was made from other images than {printable(folder)} holds now: delete it, or give another path")
     if data.image_shape[0] != side:
-        raise ValueError(f"{shown(path)} has images of {data.image_shape[0]} pixels, not of {side}: delete it, or give another path")
+        raise ValueError(f"{printable(path)} has images of {data.image_shape[0]} pixels, not of {side}: delete it, or give another path")
     rule = hold_out(values, factors, held_out)
     return SplitData(
         data,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .files import check_room, complete_file, expand, shown
+from .files import check_room, complete_file, expand, printable
 
 # %% ../nbs/01_factors.ipynb #93424c2d
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def create_images(file: h5py.File, n: int, chunks: tuple[int, ...]) -> h5py.Data
 
 def progress_bar(path: str | Path, n: int, **options: Any) -> tqdm:
     "How many images of a file are written, with an estimate of the time left."
-    return tqdm(total=n, desc=f"writing {shown(Path(path).name)}", unit=" images", unit_scale=True, **options)
+    return tqdm(total=n, desc=f"writing {printable(Path(path).name)}", unit=" images", unit_scale=True, **options)
 
 
 def write_factor_file(
@@ -156,7 +156,7 @@ def write_factor_file(
                 file.attrs["tables_sha256"] = tables_digest(file)
         if done != len(values):
             raise ValueError(
-                f"{done} images for {len(values)} rows of factors: what {shown(path.name)} is made from is not complete"
+                f"{done} images for {len(values)} rows of factors: what {printable(path.name)} is made from is not complete"
             )
     return path
 
@@ -202,7 +202,7 @@ class FactorDataset:
         "Raises `FileNotFoundError` or `ValueError` with what is wrong with the file."
         self.path = expand(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"there is no file {shown(self.path)}: `soft-ssl download` makes it")
+            raise FileNotFoundError(f"there is no file {printable(self.path)}: `soft-ssl download` makes it")
         try:
             with h5py.File(self.path) as file:
                 about = dict(file.attrs)
@@ -224,18 +224,18 @@ class FactorDataset:
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(
-                f"{shown(self.path)} is damaged or no factor file ({error}): delete it and make it again"
+                f"{printable(self.path)} is damaged or no factor file ({error}): delete it and make it again"
             ) from error
         if self.version > FILE_VERSION:
             raise ValueError(
-                f"{shown(self.path)} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
+                f"{printable(self.path)} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl"
             )
         if self.version < 2 and self.factors.circular:
             raise ValueError(f"{self.path} has version {self.version}, which counts 0 and 360 degrees as two angles: delete it and make it again")
         fits = self.values.shape[1] == len(self.factors.sizes)
         if not fits or not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
             raise ValueError(
-                f"{shown(self.path)} is damaged (its tables do not fit each other): delete it and make it again"
+                f"{printable(self.path)} is damaged (its tables do not fit each other): delete it and make it again"
             )
 
     def __len__(self) -> int:
@@ -262,7 +262,7 @@ class FactorDataset:
         except MemoryError:
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
-            raise ValueError(f"{shown(self.path)} is damaged ({error}): delete it and make it again") from error
+            raise ValueError(f"{printable(self.path)} is damaged ({error}): delete it and make it again") from error
         return result
 
     def statistics(

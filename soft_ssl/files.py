@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MEGABYTE', 'LEAST_ROOM', 'LOCKS', 'BROKEN_ARCHIVE', 'CANNOT_WRITE', 'TIMEOUT', 'MOST_BYTES', 'HOSTS',
-           'PICTURE_FORMATS', 'PICTURE_SUFFIXES', 'expand', 'shown', 'complete_file', 'check_room', 'lock_file',
+           'PICTURE_FORMATS', 'PICTURE_SUFFIXES', 'expand', 'printable', 'complete_file', 'check_room', 'lock_file',
            'only_one', 'remove_unfinished', 'file_digest', 'npz_header', 'npz_shape', 'npz_rows', 'untar',
            'check_address', 'CheckedRedirects', 'open_url', 'download', 'fetch', 'on_white', 'in_8_bits',
            'read_picture', 'check_inside', 'visible', 'pictures_below', 'picture_names', 'listing_digest',
-           'folder_stamp', 'folder_digest']
+           'folder_files', 'folder_stamp']
 
 # %% ../nbs/00a_files.ipynb #e6f81f85
 import errno
@@ -50,7 +50,7 @@ def expand(
     return Path(os.path.expanduser(path))
 
 
-def shown(
+def printable(
     name: object,  # a path or another text; bytes that are not UTF-8 stand in it as Python reads them from a disk
 ) -> str:  # can be printed: those bytes are escaped, as `\xff`
     "A name for a message."
@@ -371,7 +371,7 @@ def read_picture(
                     image = in_8_bits(image)
                 return on_white(image).convert("RGB")
     except Exception as error:  # Pillow raises whatever its decoders came across
-        name = shown(file) if isinstance(file, (str, Path)) else "a picture"
+        name = printable(file) if isinstance(file, (str, Path)) else "a picture"
         reason = str(error).replace(repr(str(file)), "it")
         raise ValueError(f"{name} cannot be read as an image ({reason}): remove or replace it") from error
 
@@ -387,11 +387,11 @@ def check_inside(
     try:
         leads_to = Path(os.path.realpath(link, strict=True))
     except OSError:
-        raise ValueError(f"{shown(link)} is a link that leads to itself or to nothing: remove it") from None
+        raise ValueError(f"{printable(link)} is a link that leads to itself or to nothing: remove it") from None
     if not leads_to.is_relative_to(folders[0]):
-        raise ValueError(f"{shown(link)} is a link to a file outside of {shown(folders[0])}: copy it there (`cp -rl` takes no space)")
+        raise ValueError(f"{printable(link)} is a link to a file outside of {printable(folders[0])}: copy it there (`cp -rl` takes no space)")
     if any(Path(folder).is_relative_to(leads_to) for folder in folders):
-        raise ValueError(f"{shown(link)} is a link that leads to itself: remove it")
+        raise ValueError(f"{printable(link)} is a link that leads to itself: remove it")
 
 
 def visible(
@@ -440,6 +440,17 @@ def listing_digest(
     return digest.hexdigest()
 
 
+def folder_files(
+    folder: str | Path,
+    names: Iterable[str],  # of files in it
+    contents: bool = True,  # with their bytes
+) -> Iterator[tuple[str, int, bytes]]:  # name, size, content
+    "Files as `listing_digest` takes them, one after the other."
+    for name in names:
+        path = Path(folder, name)
+        yield name, path.stat().st_size, path.read_bytes() if contents else b""
+
+
 def folder_stamp(
     folder: str | Path,
     names: Iterable[str],  # of files in it
@@ -447,12 +458,3 @@ def folder_stamp(
     "A checksum of names, sizes and times of change."
     about = ((name, os.stat(os.path.join(folder, name))) for name in names)
     return listing_digest((name, file.st_size, b"%d\n" % file.st_mtime_ns) for name, file in about)
-
-
-def folder_digest(
-    folder: str | Path,
-    names: Iterable[str],  # of files in it
-) -> str:  # hexadecimal
-    "A checksum of names and all bytes."
-    contents = ((name, Path(folder, name).read_bytes()) for name in names)
-    return listing_digest((name, len(content), content) for name, content in contents)

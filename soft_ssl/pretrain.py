@@ -35,9 +35,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .bottleneck import check_at_least
+from .files import printable
 from .experiment import CLUSTERS, Option, extra, options_of, run_folder, submit
 from soft_ssl.large_scale import (
-    IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
+    IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, check_data_path, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
     COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, choose_precision, collapsed, effective_rank, fill, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
@@ -500,7 +501,7 @@ def plan(config: dict[str, Any], costs: Cost, n: int, processes: int) -> str:
     gib = {use: f"{size / 2**30:8.2f} GiB  {use}" for use, size in costs.memory.items() if size}
     step_images = config["train_batch_size"] * config["accumulate"]
     return "\n".join([
-        *(f"  {name:<22}{value}" for name, value in config.items()),
+        *(f"  {name:<22}{printable(value)}" for name, value in config.items()),
         "weights", *(f"  {count:>13,}  {part}" for part, count in costs.weights.items() if count),
         f"memory of each of {processes} devices, estimated", *(f"  {line}" for line in gib.values()),
         f"steps\n  {costs.steps:,} of {step_images:,} images: {costs.images:,} images read, {costs.images / n:.1f} times the {n:,} there are",
@@ -534,6 +535,7 @@ def pretrain(
     processes = state.num_processes if cluster == "local" and not dry_run else config["processes"] or state.num_processes
     n = IMAGE_SETS[config["dataset"]].images if config["dataset"] in IMAGE_SETS else 0
     pictures = None
+    check_data_path(config["dataset"], config["data_path"])  # a dry run may look at nothing else
     if not dry_run or not n:
         with state.main_process_first():  # one downloads, the others find it there
             pictures = image_data(config["dataset"], config["data_path"])
@@ -558,7 +560,7 @@ def pretrain(
     with run.alone() if state.is_main_process else nullcontext():
         pretrain_in(run, config, about, pictures, transforms, reload, online)
     if state.is_main_process:
-        print(f"run folder: {run.path}")
+        print(f"run folder: {printable(run.path)}")
     return run
 
 
@@ -603,7 +605,7 @@ def check_folder(run: RunFolder, config: dict[str, Any], about: dict[str, Any], 
     if pretrain_name(config | {name: value for name, value in before.items() if name in config}) != pretrain_name(config):
         raise ValueError(f"{run.path} was trained with other options: give another --run_id")
     if before.get("data", about)["sha256"] != about["sha256"]:
-        raise ValueError(f"the images in {config['data_path']} are not those that {run.path} was trained on: give another --run_id")
+        raise ValueError(f"the images in {printable(config['data_path'])} are not those that {run.path} was trained on: give another --run_id")
 
 # %% ../nbs/09a_pretrain.ipynb #540d45d6
 def pretrain_task(options: dict[str, Any]) -> str:  # folder of the run

@@ -38,8 +38,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from tqdm import tqdm
 
 from .bottleneck import Continuous, entropy
-from .files import complete_file
-from .large_scale import Resized, image_data, load_pretrained
+from .files import complete_file, printable
+from .large_scale import Resized, fingerprint, has_test_part, image_data, load_pretrained
 from .networks import with_small_stem
 from .plotting import save_figure, set_theme
 from .training import RunFolder, batch_indices, keep_memory, learning_rate, stream_seed, weights_checksum
@@ -54,9 +54,10 @@ def data_checksum(
     if hasattr(dataset, "samples"):  # a folder with a file for each image
         for path, label in dataset.samples:
             file = os.stat(path)
-            digest.update(f"{os.path.relpath(path, dataset.root)}\n{file.st_size} {file.st_mtime_ns} {label}\n".encode())
+            digest.update(os.fsencode(f"{os.path.relpath(path, dataset.root)}\n{file.st_size} {file.st_mtime_ns} {label}\n"))
     elif hasattr(dataset, "path"):  # all images in one file
-        digest.update(f"{Path(dataset.path).name} {os.stat(dataset.path).st_size} {os.stat(dataset.path).st_mtime_ns}".encode())
+        file = os.stat(dataset.path)
+        digest.update(os.fsencode(f"{Path(dataset.path).name} {file.st_size} {file.st_mtime_ns}") + dataset.targets.tobytes())
     elif hasattr(dataset, "pictures"):  # other images, resized
         digest.update(f"{data_checksum(dataset.pictures)} {dataset.transform}".encode())
     elif isinstance(dataset, Subset):
@@ -829,14 +830,17 @@ def load_frozen(
     checkpoint: str = "last",  # last or best
     workers: int = 0,  # processes that read images
 ) -> tuple[Frozen, dict[str, Any]]:  # on the device, and the configuration of the run
-    "The frozen network of a run, and its data. Raises `FileNotFoundError` or `ValueError` if one is not there."
+    "The frozen network of a run, and its data. Raises `FileNotFoundError` or `ValueError` if one is not there, or the run was trained on other data."
     method, config = load_pretrained(run_path, checkpoint)
     method.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    train, test = (
-        Resized(labelled(image_data(config["dataset"], data_path or config["data_path"], train=part)), config["image_size"])
-        for part in (True, False)
-    )
-    if data_checksum(train) == data_checksum(test):
+    place, side = data_path or config["data_path"], config["image_size"]
+    pictures = image_data(config["dataset"], place)
+    if config.get("data", {}).get("sha256", mark := fingerprint(pictures)) != mark:
+        raise ValueError(f"the images in {printable(place)} are not those that {printable(run_path)} was trained on: give the --data_path of those")
+    train = Resized(labelled(pictures), side)
+    if has_test_part(config["dataset"], place):
+        test = Resized(labelled(image_data(config["dataset"], place, train=False)), side)
+    else:
         kept, held = hold_back(len(train), TEST_SHARE, 0)
         print(f"the data have no part for testing: {len(held):,} of {len(train):,} images, drawn at random, are held back for it")
         train, test = Subset(train, kept.tolist()), Subset(train, held.tolist())
