@@ -15,6 +15,7 @@ import errno
 import hashlib
 import lzma
 import os
+import re
 import shutil
 import ssl
 import struct
@@ -26,7 +27,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import BytesIO
 from http.client import HTTPException
 from pathlib import Path
@@ -361,7 +362,8 @@ def read_picture(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata, or a size that is large but still allowed
-            with Image.open(file, formats=PICTURE_FORMATS) as image:
+            # Pillow maps a file that it opens itself into memory, and then misreads a TIFF that lies on its side
+            with nullcontext(file) if isinstance(file, BytesIO) else open(file, "rb") as opened, Image.open(opened, formats=PICTURE_FORMATS) as image:
                 if image.mode == "F":
                     raise ValueError("nothing says which of its numbers is white")
                 image.load()
@@ -371,8 +373,8 @@ def read_picture(
                     image = in_8_bits(image)
                 return on_white(image).convert("RGB")
     except Exception as error:  # Pillow raises whatever its decoders came across
-        name = printable(file) if isinstance(file, (str, Path)) else "a picture"
-        reason = str(error).replace(repr(str(file)), "it")
+        name = "a picture" if isinstance(file, BytesIO) else printable(file)
+        reason = re.sub(r"<_io\.[^>]*>", "it", str(error).replace(repr(str(file)), "it"))
         raise ValueError(f"{name} cannot be read as an image ({reason}): remove or replace it") from error
 
 # %% ../nbs/00a_files.ipynb #3b7d9c28

@@ -249,9 +249,9 @@ class PackedPictures(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         self.file = self.file or h5py.File(self.path)  # each process that loads opens its own
-        start = self.ends[index - 1] if index else 0
+        start, end = self.ends[index - 1] if index else 0, self.ends[index]
         try:
-            encoded = io.BytesIO(self.file["bytes"][start : self.ends[index]].tobytes())
+            encoded = io.BytesIO(self.file["bytes"][start:end].tobytes())
         except MemoryError:
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
