@@ -28,8 +28,8 @@ from soft_ssl.factors import (
     write_factor_file,
 )
 from soft_ssl.files import (
-    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, folder_files, folder_stamp, listing_digest, lock_file, only_one, picture_names, read_picture, remove_unfinished,
-    printable,
+    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, folder_files, folder_stamp, listing_digest, lock_file, only_one, picture_names,
+    printable, read_picture, remove_unfinished,
 )
 
 # %% ../nbs/01c_datasets.ipynb #10b49d88
@@ -236,7 +236,7 @@ def from_folder(
     held_out: int = 0,  # combinations of the first two levels that are held back: half for val, half for test
     train_share: float = 0.8,  # of the other images; the rest is iid
 ) -> SplitData:
-    "A folder of images as a data set. Raises `ValueError` if there are no images, one cannot be read, the levels differ, or `path` was made from others."
+    "A folder of images as a data set. Raises `ValueError` if there are no images, one cannot be read, the levels differ, or `path` has others."
     folder, path = expand(folder), expand(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {printable(folder)}")

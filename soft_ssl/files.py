@@ -358,7 +358,7 @@ def in_8_bits(
 def read_picture(
     file: str | Path | BytesIO,
 ) -> Image.Image:  # RGB
-    "A picture in 8-bit colour, upright (EXIF), on white where it is transparent; of an animation the first frame. Raises `ValueError` if it cannot be read, or has above 178 million pixels."
+    "A picture in 8-bit colour, upright (EXIF), transparency on white; of an animation the first frame. Raises `ValueError` if it cannot be read, or has above 178 million pixels."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged metadata, or a size that is large but still allowed

@@ -43,7 +43,8 @@ from torchvision.transforms import v2
 from .bottleneck import Continuous, GumbelSoftmax, Softmax, check_at_least
 from .byol import negative_cosine
 from soft_ssl.files import (
-    PICTURE_SUFFIXES, complete_file, download, expand, folder_files, folder_stamp, listing_digest, only_one, picture_names, pictures_below, read_picture, printable, untar, visible,
+    PICTURE_SUFFIXES, complete_file, download, expand, folder_files, folder_stamp, listing_digest, only_one, picture_names,
+    pictures_below, printable, read_picture, untar, visible,
 )
 from .networks import InputNorm, head, with_small_stem
 from .experiment import extra, options_of
@@ -234,7 +235,9 @@ class PackedPictures(Dataset):
         "Raises `ValueError` if a folder is there, and holds other pictures."
         names = picture_names(folder) if folder.is_dir() else []
         if names and folder_stamp(folder, names) != stamp and fingerprint(PictureFolder(folder)) != fingerprint(self):
-            raise ValueError(f"{printable(self.path)} was packed from other pictures than {printable(folder)} holds now: pack it again, or move one of the two away")
+            raise ValueError(
+                f"{printable(self.path)} was packed from other pictures than {printable(folder)} holds now: pack it again, or move one of the two away"
+            )
 
     def files(self, contents: bool = True) -> Iterator[tuple[str, int, bytes]]:
         "Name, size and content of each file that was packed; with `contents` all of them are in memory for a while."
@@ -289,7 +292,7 @@ def find_parts(
         raise FileNotFoundError(f"there is no folder {printable(root)}: put a folder of pictures there, or give --data_path")
     named: dict[str, list[Path]] = {}
     for path in sorted(root.iterdir()):
-        if part_name(path) and (path.suffix.lower() == ".h5" if path.is_file() else any(pictures_below(path))):
+        if part_name(path) and (any(pictures_below(path)) if path.is_dir() else path.suffix.lower() == ".h5"):
             named.setdefault(part_name(path), []).append(path)
     if not named:
         return Parts(root, None)
@@ -330,7 +333,8 @@ def open_part(
         raise ValueError(f"{printable(root)} has no part to test on: {LAYOUTS}")
     trained, tested = (set(class_names(place)) if place else set() for place in parts)
     if not train and not trained & tested:
-        raise ValueError(f"{printable(parts.test)} and {printable(parts.train)} have no class in common: give the folders of a class the same name in both")
+        both = f"{printable(parts.test)} and {printable(parts.train)}"
+        raise ValueError(f"{both} have no class in common: give the folder of a class the same name in both")
     if not train and (new := sorted(tested - trained)):
         names = ", ".join(map(printable, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
         print(f"{printable(parts.test)} has classes that {printable(parts.train)} lacks, and no reader can know them: {names}", file=sys.stderr)
@@ -339,11 +343,12 @@ def open_part(
 
 
 def pictures_near(
-    root: Path,  # of a data set, or of pictures
+    root: Path,  # folder of a data set, or of pictures
 ) -> Iterator[str]:  # paths
-    "Pictures where a folder of pictures has them: in it, in its sub-folders, in those of its parts. Not those of a data set that stands in a folder of its own."
+    "Pictures where a folder of pictures has them: in it, in its sub-folders, in those of its parts, packed. What a data set keeps in a folder of its own lies deeper."
     folders, pictures = visible(root)
     yield from (entry.path for entry in pictures)
+    yield from (str(path) for path in root.glob("*") if path.suffix.lower() == ".h5" and part_name(path))
     for folder in folders:
         with suppress(PermissionError):
             below, pictures = visible(folder.path)
@@ -356,13 +361,13 @@ def check_data_path(
     dataset: str,  # one of `IMAGE_SETS`
     data_path: str | Path,
 ) -> None:
-    "Raises `ValueError` if these are somebody's pictures, but another data set was asked for: it would be trained in their place, and written among them."
+    "Raises `ValueError` for somebody's pictures where another data set was asked for: it would be trained in their place and written among them."
     root = expand(data_path)
-    packed = [root] if root.is_file() else root.glob("*") if root.is_dir() else []
-    if dataset != "folder" and (
-        any(path.suffix.lower() == ".h5" and (path == root or part_name(path)) for path in packed) or root.is_dir() and any(pictures_near(root))
-    ):
-        raise ValueError(f"{printable(root)} is a folder of pictures: add --dataset folder to train on them, or give another --data_path for {dataset}")
+    found = any(pictures_near(root)) if root.is_dir() else root.is_file() and root.suffix.lower() == ".h5"
+    if found and dataset != "folder":
+        raise ValueError(
+            f"{printable(root)} is a folder of pictures: add --dataset folder to train on them, or give another --data_path for {dataset}"
+        )
 
 # %% ../nbs/09_large_scale.ipynb #3e390bb0
 def write_digits(
@@ -460,7 +465,9 @@ def has_test_part(
 ) -> bool:
     "Whether there are images to test on. A folder of pictures need not have any."
     root = expand(data_path)
-    return dataset in ("cifar10", "cifar100", "stl10", "digits") or find_parts(root if dataset == "folder" else root / dataset).test is not None
+    if dataset in ("cifar10", "cifar100", "stl10", "digits"):
+        return True
+    return find_parts(root if dataset == "folder" else root / dataset).test is not None
 
 
 MOST_READ = 2**28  # bytes: of files that are larger in all, a fingerprint reads the names and sizes alone
@@ -469,7 +476,7 @@ MOST_READ = 2**28  # bytes: of files that are larger in all, a fingerprint reads
 def fingerprint(
     pictures: Dataset,  # of `image_data`
 ) -> str:  # hexadecimal
-    "A checksum by which a run knows its data again: of names and bytes, or of names and sizes where there are more than 256 MB in files. Packed or not, it is the same."
+    "A checksum by which a run knows its data again, packed or not: of names and bytes, or of names and sizes where files take more than 256 MB."
     pictures = getattr(pictures, "pictures", pictures)
     if not isinstance(pictures, TensorDataset):
         return listing_digest(pictures.files(contents=sum(size for _, size, _ in pictures.files(contents=False)) <= MOST_READ))
