@@ -6,12 +6,12 @@
 __all__ = ['INK', 'FAINT', 'PAPER', 'MARK', 'WIDTH', 'LEFT', 'FONT', 'BAND', 'BARS', 'GAP', 'SHOWN_GROUPS', 'QUANTILES',
            'SHOWN_IMAGES', 'SHOWN_SYMBOLS', 'DECODER_BATCH', 'DECODER_LR', 'CURVES', 'MILLISECONDS', 'PLAYER', 'Codes',
            'codes_of', 'Latents', 'rows_at', 'part_of', 'open_latents', 'canvas', 'write', 'thumb', 'cells', 'to_png',
-           'Shown', 'data_url', 'plain', 'simplex_map', 'number_row', 'code_map', 'changed', 'said_of', 'factor_view',
-           'Traversal', 'traverse', 'traversal_view', 'best_users', 'group_view', 'edited', 'nearest', 'Decoder',
-           'fit_decoder', 'save_decoder', 'load_decoder', 'decoder_of', 'overlap', 'decoder_errors', 'editor_view',
-           'telling_edits', 'edits_view', 'History', 'history', 'curves', 'theatre_view', 'Player', 'player', 'panel',
-           'or_sentence', 'factor_sliders', 'as_latents', 'explore_factors', 'traverse_factor', 'inspect_groups',
-           'edit_symbols', 'watch_training', 'compare']
+           'Shown', 'data_url', 'plain', 'simplex_map', 'standardized', 'number_row', 'code_map', 'changed', 'said_of',
+           'factor_view', 'Traversal', 'traverse', 'traversal_view', 'best_users', 'group_view', 'edited', 'nearest',
+           'Decoder', 'fit_decoder', 'save_decoder', 'load_decoder', 'decoder_of', 'overlap', 'decoder_errors',
+           'editor_view', 'telling_edits', 'edits_view', 'History', 'history', 'curves', 'theatre_view', 'Player',
+           'player', 'panel', 'or_sentence', 'factor_sliders', 'as_latents', 'explore_factors', 'traverse_factor',
+           'inspect_groups', 'edit_symbols', 'watch_training', 'compare']
 
 # %% ../nbs/07_latents.ipynb #5d6a684c
 import base64
@@ -249,6 +249,15 @@ def simplex_map(
     return picture
 
 
+def standardized(
+    numbers: np.ndarray,  # `(..., D)`
+    sample: np.ndarray,  # `(N, D)`: whose mean and standard deviation count
+) -> np.ndarray:  # `(..., D)`
+    "Numbers in standard deviations of a sample, however small they are; one that never varies is 0."
+    spread = sample.std(0)
+    return (numbers - sample.mean(0)) / np.where(spread > 0, spread, 1)
+
+
 def number_row(
     standardised: np.ndarray,  # `(D,)`
     marked: np.ndarray | None = None,  # `(D,)` bool: numbers to mark
@@ -269,7 +278,7 @@ def code_map(latents: Latents, codes: Codes, i: int, marked: np.ndarray | None =
     "The code of image `i`: a simplex map, or a row of numbers where there are no symbols."
     if codes.symbols is not None:
         return simplex_map(codes.probabilities[i], marked)
-    return number_row((codes.encoded[i] - latents.sample.encoded.mean(0)) / latents.sample.encoded.std(0).clip(1e-6), marked)
+    return number_row(standardized(codes.encoded[i], latents.sample.encoded), marked)
 
 # %% ../nbs/07_latents.ipynb #8e1c6aa5
 def changed(before: Codes | None, now: Codes) -> np.ndarray:  # `(L,)` bool
@@ -343,8 +352,8 @@ def traverse(
     if factor in factors.circular:
         codes = Codes(*(None if part is None else np.concatenate([part, part[:1]]) for part in codes))
     if codes.symbols is None:
-        scale = latents.sample.encoded.std(0).clip(1e-6)
-        moved = np.abs(codes.encoded - codes.encoded[:1]).T / scale[:, None] / 6
+        z = standardized(codes.encoded, latents.sample.encoded)
+        moved = np.abs(z - z[:1]).T / 6
         return Traversal(factor, codes, np.minimum(moved, 1), np.zeros(len(moved), int))
     moved = np.abs(codes.probabilities - codes.probabilities[:1]).sum(2).T / 2
     return Traversal(factor, codes, moved, (codes.symbols[1:] != codes.symbols[:-1]).sum(0))
@@ -731,7 +740,7 @@ def theatre_view(
     codes = told.codes[t]
     if codes.symbols is None:
         spread = np.concatenate([c.encoded for c in told.codes])
-        maps = [number_row((codes.encoded[image] - spread.mean(0)) / spread.std(0).clip(1e-6))]
+        maps = [number_row(standardized(codes.encoded[image], spread))]
     else:
         woken = (told.shares[t] > 0) & (told.shares[max(t - 1, 0)] == 0)
         died = (told.shares[t] == 0) & (told.shares[max(t - 1, 0)] > 0)

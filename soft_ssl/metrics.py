@@ -116,6 +116,8 @@ def toposim(
             for name, x in features.items():
                 distances.setdefault(name, []).append(code_distance(x[::2], x[1::2], name))
         told = {name: np.concatenate(parts) for name, parts in distances.items()}
+        if not all(np.isfinite(apart).all() for apart in told.values()):
+            raise ValueError("the codes hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?")
         for name in [name for name in told if name != "factors"]:
             table.append(
                 (
