@@ -94,7 +94,7 @@ def plain_network(
 ) -> Network:
     "The same network, with the same weights, around a `PlainCNN`. It reads images that are normalised already."
     cnn: CNN = network.encoder[1]
-    first, last = cnn.layers[0], cnn.layers[-2]
+    first, last = cnn.layers[0], cnn.layers[-1]
     encoder = PlainCNN(first.in_channels, first.out_channels, last.out_channels).to(
         first.weight.device, first.weight.dtype
     )
