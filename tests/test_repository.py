@@ -1,5 +1,6 @@
 "The repository itself: notebooks and package in step, README current, notebooks clean, small and executed."
 
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,36 @@ def test_notebook_is_small_executed_and_without_errors(path):
     assert outputs
     assert [output for output in outputs if output.output_type == "error"] == []
     assert not tidy(notebook), "run tests/tidy_outputs.py"
+
+
+def prose(path):
+    "The markdown of a notebook or page."
+    if path.suffix == ".md":
+        return path.read_text()
+    return "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+
+
+def anchors(path):
+    "What the headings of a page are called in links: small letters, hyphens, no other signs."
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in re.findall(r"^#+ +(.+)$", prose(path), re.MULTILINE)}
+
+
+NAMED = {"the study": "08_study", "the benchmark": "10_benchmark", "probes": "05_probes", "metrics": "06_metrics"}  # a link's text, and where it leads
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, TOP / "README.md"], ids=lambda path: path.stem)
+def test_links_lead_to_a_page_and_to_a_heading_of_it(path):
+    wrong = []
+    for text, target in re.findall(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", prose(path)):
+        if re.match(r"https?:|mailto:", target):
+            continue
+        page, _, anchor = target.partition("#")
+        page = path.parent / page if page else path
+        if not page.exists() or (anchor and anchor not in anchors(page)) or NAMED.get(text, page.stem) != page.stem:
+            wrong.append(f"[{text}]({target})")
+        if "`" in text and path.suffix == ".ipynb":  # the site makes links of names in backticks itself, and one in another breaks both
+            wrong.append(f"[{text}]({target}): no backticks")
+    assert wrong == []
 
 
 def test_style():
