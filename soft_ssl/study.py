@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['LAPTOP', 'PLACES', 'FIVE', 'FULL', 'SIZES', 'MOST_IMAGES', 'COLUMNS', 'N_PAIRS', 'N_DCI', 'options_by_method', 'KEYS',
-           'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'PROBE_METRICS', 'RESAMPLES', 'FEATURES', 'COMPARISONS', 'CORE',
-           'GEOMETRY', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'read_grid', 'expand', 'Logits', 'supervise',
-           'Reader', 'principal', 'deciding_images', 'pixels', 'pixel_reader', 'other_reader', 'probe_parameters',
-           'geometry', 'last_looks', 'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with',
-           'work', 'command', 'with_threads', 'start_here', 'run_and_wait', 'Submitted', 'start_on', 'identity',
-           'gather', 'write_tables', 'steps_done', 'seconds_left', 'state_of', 'run_cells', 'settle', 'stop_jobs',
-           'repeat', 'images_of', 'estimate', 'study', 'label_of', 'read_scores', 'with_gap', 'by_factor',
-           'over_factors', 'at_the_end', 'Interval', 'interval', 'intervals', 'pairs', 'verdict', 'differences',
-           'where', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau',
-           'plot_steps', 'plot_sizes', 'beside_geometry', 'plot_geometry', 'Claim', 'judge', 'in_words']
+           'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'SIMCLR_TAU', 'PROBE_METRICS', 'RESAMPLES', 'FEATURES',
+           'COMPARISONS', 'CORE', 'GEOMETRY', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'read_grid', 'expand',
+           'Logits', 'supervise', 'Reader', 'principal', 'deciding_images', 'pixels', 'pixel_reader', 'other_reader',
+           'probe_parameters', 'geometry', 'last_looks', 'configuration', 'cell_name', 'compute', 'read_json',
+           'write_json', 'leave_with', 'work', 'command', 'with_threads', 'start_here', 'run_and_wait', 'Submitted',
+           'start_on', 'identity', 'gather', 'write_tables', 'steps_done', 'seconds_left', 'state_of', 'run_cells',
+           'settle', 'stop_jobs', 'repeat', 'images_of', 'estimate', 'study', 'label_of', 'read_scores', 'with_gap',
+           'by_factor', 'over_factors', 'at_the_end', 'Interval', 'interval', 'intervals', 'pairs', 'verdict',
+           'differences', 'where', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures',
+           'plot_tau', 'plot_steps', 'plot_sizes', 'beside_geometry', 'plot_geometry', 'Claim', 'judge', 'in_words']
 
 # %% ../nbs/08_study.ipynb #73a60695
 import hashlib
@@ -62,7 +62,7 @@ LAPTOP = {
     "blocks": [
         {"encode_method": ["Continuous", "Softmax", "GumbelSoftmax"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
         {"method": ["vq-byol"], "encode_method": ["VQ"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
-        {"encode_method": ["Softmax"], "tau": [0.1, 0.3, 3.0], "seed": [0, 1, 2]},
+        {"encode_method": ["Softmax"], "channel_tau": [0.1, 0.3, 3.0], "seed": [0, 1, 2]},
         {"encode_method": ["Softmax"], "hard": [True], "seed": [0, 1, 2]},
         {"method": ["moco-simclr"], "encode_method": ["Continuous", "Softmax"], "seed": [0, 1, 2]},
         {"encode_method": ["Logits"], "seed": [0, 1, 2]},
@@ -87,7 +87,7 @@ FULL = {
             {"method": ["pca"], "encode_method": ["Continuous"], **place, "seed": [0]},
             *(
                 {"encode_method": ["Softmax"], **place, "dataset_K": [1], **some, **FIVE}
-                for some in ({"tau": [0.1, 0.3, 3.0]}, {"hard": [True]}, {"message_size": [64, 1024]}, {"voc_size": [8, 128]})
+                for some in ({"channel_tau": [0.1, 0.3, 3.0]}, {"hard": [True]}, {"message_size": [64, 1024]}, {"voc_size": [8, 128]})
             ),
             {"encode_method": ["Logits"], **place, "dataset_K": [1], **FIVE},
             {"method": ["supervised"], "encode_method": ["Continuous", "Softmax"], **place, "dataset_K": [1], **FIVE},
@@ -123,9 +123,9 @@ def expand(
     for block in grid["blocks"]:
         for values in product(*block.values()):
             cell = {"method": "byol", "dataset_K": 1, "seed": 0} | grid["common"] | dict(zip(block, values))
-            tau = cell.pop("tau", None)
-            if tau is not None:
-                cell |= {"channel_tau_student": tau, "channel_tau_teacher": tau}
+            channel_tau = cell.pop("channel_tau", None)
+            if channel_tau is not None:
+                cell |= {"channel_tau_student": channel_tau, "channel_tau_teacher": channel_tau}
             cells[json.dumps(cell, sort_keys=True)] = cell
     return sorted(cells.values(), key=lambda cell: cell["seed"])
 
@@ -426,7 +426,7 @@ def start_on(cluster: str, folder: Path, threads: int) -> Submitted:
     return Submitted(submit(cluster, folder, run_and_wait, folder.resolve(), threads, cpus_per_task=threads, **gpus))
 
 # %% ../nbs/08_study.ipynb #c95d3564
-KEYS = ["method", "bottleneck", "tau", "L", "V", "hard", "dataset", "source", "K"]  # with the seed, these tell the cells of both sizes apart
+KEYS = ["method", "bottleneck", "tau", "L", "V", "hard", "simclr_tau", "dataset", "source", "K"]  # with the seed, these tell the cells of both sizes apart
 
 
 def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
@@ -438,7 +438,7 @@ def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
         cell["method"], kind, config["channel_tau_student"] if soft else None, *(
             config[name] if soft or kind == "Logits" else None for name in ("message_size", "voc_size")
         ),
-        config["hard"] if soft else None, config["dataset"], source, config["dataset_K"],
+        config["hard"] if soft else None, config.get("tau"), config["dataset"], source, config["dataset_K"],
     ]  # fmt: skip
     return {"cell": cell_name(cell)[-8:]} | dict(zip(KEYS, values)) | {"seed": config["seed"]}
 
@@ -662,12 +662,16 @@ if __name__ == "__main__" and "__file__" in globals():
     sys.exit(work(sys.argv[1]))
 
 # %% ../nbs/08_study.ipynb #2f163b06
+SIMCLR_TAU = method_options("moco-simclr")["tau"].default  # of the similarities, where a grid says no other
+
+
 def label_of(row: pd.Series, usual: tuple[float, float]) -> str:
     "The bottleneck, with method, temperature, hardness and size where they are not the usual ones."
     words = [row["bottleneck"] if row["method"] != "pca" else "pixels"]
     if row["method"] not in ("byol", "vq-byol", "pca"):
         words = [f"{row['method']} {words[0]}"]
     words += [f"τ={row['tau']:g}"] if row["tau"] == row["tau"] and row["tau"] != 1 else []
+    words += [f"similarities at τ={row['simclr_tau']:g}"] if row["simclr_tau"] == row["simclr_tau"] and row["simclr_tau"] != SIMCLR_TAU else []
     words += ["hard"] if row["hard"] in (True, "True") else []
     words += [f"{name}={row[name]:g}" for name, size in zip("LV", usual) if row[name] == row[name] and row[name] != size]
     return ", ".join(words)
@@ -682,6 +686,8 @@ def read_scores(
         raise FileNotFoundError(f"there is no {file}: `soft-ssl study` makes it")
     try:
         table = pd.read_csv(file, dtype={"cell": str})
+        if "simclr_tau" not in table:  # a table from before a grid could set it
+            table["simclr_tau"] = np.where(table["method"] == "moco-simclr", SIMCLR_TAU, np.nan)
         if missing := {"cell", *KEYS, "seed", *COLUMNS} - set(table):
             raise ValueError(f"it has no column {min(missing)}")
     except ValueError as error:  # pandas' own are of this kind
