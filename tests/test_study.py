@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from soft_ssl.experiment import submit
-from soft_ssl.study import expand, run_cells
+from soft_ssl.study import configuration, expand, run_cells
 
 TINY = {
     "source": "rendered", "h_dim": 4, "hidden_size": 8, "message_size": 4, "voc_size": 3, "train_batch_size": 16, "n_sub_train": 200,
@@ -111,3 +111,9 @@ def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, t
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and "the same command goes on from there" in errors
     assert not alive(tmp_path) and list(tmp_path.glob("study-tiny/byol*/last.ckpt"))
+
+
+def test_a_grid_sets_the_temperature_of_simclr_and_that_of_the_code_each_by_its_name():
+    (cell,) = expand({"common": {"method": "moco-simclr"}, "blocks": [{"tau": [0.1], "channel_tau": [0.5]}]})
+    options = configuration(cell)
+    assert (options["tau"], options["channel_tau_student"], options["channel_tau_teacher"]) == (0.1, 0.5, 0.5)
