@@ -13,18 +13,21 @@ import argparse
 import difflib
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pandas as pd
 
 from . import __version__
-from .datasets import DATASETS, SOURCES, load, prepare
+from .datasets import DATASETS, SOURCES, load, prepare, recipe
 from soft_ssl.experiment import (
     CLUSTERS,
     EVALUATIONS,
     METHODS,
     Option,
+    check_options,
+    config_of,
     evaluate,
     evaluation_file,
     method_options,
@@ -67,14 +70,15 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: list[str]) -> argparse.Namespace:
         "Parses all words; an unknown one is answered with the nearest option."
-        args, rest = self.parse_known_args([unhyphen(word) for word in words])
+        args, rest = self.parse_known_intermixed_args([unhyphen(word) for word in words])
         if rest:
-            known = sorted(
-                name for action in self._actions for name in action.option_strings if name.startswith("--")
-            )
-            self.error(f"there is no option {rest[0]}: {nearest(rest[0].split('=')[0], known)}" if rest[0].startswith("-")
-                       else f"{rest[0]} is one word too many")  # fmt: skip
+            self.refuse(rest[0])
         return args
+
+    def refuse(self, word: str) -> NoReturn:
+        "Leaves with a sentence about a word that has no place."
+        known = sorted(name for action in self._actions for name in action.option_strings if name.startswith("--"))
+        self.error(f"there is no option {word}: {nearest(word.split('=')[0], known)}" if word.startswith("-") else f"unexpected argument {word!r}")
 
 
 def say(message: str) -> int:
@@ -116,17 +120,35 @@ def value_of(option: Option, choices: dict[str, tuple[str, ...]] = CHOICES) -> A
     return read
 
 
-def method_among(
+def merged(groups: Iterable[dict[str, Option]]) -> dict[str, Option]:
+    "The options of several methods or evaluations together."
+    return {name: option for group in groups for name, option in group.items()}
+
+
+def at_places(
     parser: Parser,
     words: list[str],  # of the command line
-    methods: dict[str, Any],  # by name
-) -> str | None:  # None if help was asked for
-    "The method that a command line names, wherever it stands. Leaves with one sentence if it names none."
-    method = next((word.lower() for word in words if word.lower() in methods), None)
-    if method is None and not {"-h", "--help"} & set(words):
-        given = next((word for word in words if not word.startswith("-")), "")
-        parser.error(f"{given!r} is not a method: {nearest(given, list(methods))}")
-    return method
+    options: dict[str, Option],  # every option that may stand there, whatever is named
+    **places: Iterable[str],  # for each word that is no option, in order: what it may be; empty for anything
+) -> list[str | None]:  # the words; None for those that are missing where help was asked for
+    "What a command line names by its places, with options before, between and after. Leaves with one sentence if one is missing or unknown."
+    reader = Parser(parser.prog, add_help=False, allow_abbrev=False)
+    add_options(reader, {name: option._replace(kind=option.kind if option.kind is bool else str) for name, option in options.items()}, choices={})
+    rest = reader.parse_known_args([unhyphen(word) for word in words])[1]
+    asked_for_help, rest = {"-h", "--help"} & set(rest), [word for word in rest if word not in ("-h", "--help", "--")]
+    found: list[str | None] = []
+    for place, names in places.items():
+        names, what = list(names), f"{'an' if place[0] in 'aeiou' else 'a'} {place}"
+        word = rest.pop(0) if rest else None
+        if word is not None and word.startswith("-"):
+            reader.refuse(word)
+        if word is None and not asked_for_help:
+            parser.error(f"give {what}" + (f": {', '.join(names[:-1])} or {names[-1]}" if names else ""))
+        known = [name for name in names if word is not None and plain(name) == plain(word)]
+        if word is not None and names and not known:
+            parser.error(f"{word!r} is not {what}: {nearest(word, names)}")
+        found.append(known[0] if known else word)
+    return found
 
 
 def add_options(
@@ -169,7 +191,8 @@ def pretrain_command(words: list[str]) -> None:
     parser = Parser("soft-ssl pretrain", description="Pretrain a backbone at large scale.", allow_abbrev=False)
     parser.add_argument("method", help=", ".join(LARGE_METHODS))
     add_options(parser, options_of(pretrain), keep=True, choices=choices)
-    method = method_among(parser, words, LARGE_METHODS)
+    every = options_of(pretrain) | merged(map(pretrain_options, LARGE_METHODS))
+    (method,) = at_places(parser, words, every, method=LARGE_METHODS)
     add_options(parser, pretrain_options(method or "byol"), keep=True, choices=choices)
     args = vars(parser.parse(words)) | {"method": method}
     if args.get("taus"):
@@ -190,19 +213,18 @@ def transfer_command(words: list[str]) -> None:
     parser = Parser("soft-ssl transfer", description="Read a pretrained run, or export its backbone.", allow_abbrev=False)
     parser.add_argument("run_path", help="folder of the run")
     parser.add_argument("evaluation", help=", ".join([*TRANSFERS, "export"]))
-    add_options(parser, {name: option for name, option in options_of(transfer).items() if name != "evaluation"})
-    known = {plain(name): name for name in [*TRANSFERS, "export"]}
-    name = next((known[plain(word)] for word in reversed(words) if plain(word) in known), "linear")
-    if name in TRANSFERS:
-        add_options(parser, options_of(TRANSFERS[name]), keep=True)
-    args = vars(parser.parse(words))
-    asked, run = args.pop("evaluation"), RunFolder(args["run_path"])
-    if plain(asked) != plain(name):
-        parser.error(f"{asked!r} is not an evaluation: {nearest(asked, list(known.values()))}")
+    general = {name: option for name, option in options_of(transfer).items() if name != "evaluation"}
+    add_options(parser, general)
+    every = general | merged(map(options_of, TRANSFERS.values()))
+    _, name = at_places(parser, words, every, run=(), evaluation=[*TRANSFERS, "export"])
+    if name != "export":
+        add_options(parser, options_of(TRANSFERS[name or "linear"]), keep=True)
+    args = vars(parser.parse(words)) | {"evaluation": name}
+    run = RunFolder(args["run_path"])
     if name == "export":
         print(f"backbone: {export_run(args['run_path'], args['checkpoint'])}")
         return
-    table = transfer(evaluation=name, **args).drop(columns="run")
+    table = transfer(**args).drop(columns="run")
     if name == "linear":
         table = table[table["chosen"] & (table["split"] == "test")].drop(columns=["split", "chosen"])
     if name != "umap":
@@ -224,7 +246,7 @@ def study_command(words: list[str]) -> None:
         print(table.to_markdown(index=False, floatfmt=",.6g"))
     else:
         print(f"{len(table)} cells are done, {table['seconds'].sum() / 3600:.2f} hours of workers; tables: "
-              f"{args['out_path'] or args['root_path'] + '/study-' + Path(args['size']).stem}")  # fmt: skip
+              f"{Path(args['out_path'] or args['root_path'] + '/study-' + Path(args['size']).stem).expanduser()}")  # fmt: skip
 
 # %% ../nbs/11_cli.ipynb #02e11c06
 def download_command(words: list[str]) -> None:
@@ -252,6 +274,9 @@ def download_command(words: list[str]) -> None:
         help="the published file, if it is already at hand",
     )
     args = parser.parse(words)
+    check_options({"K": args.K}, {"K": Option("K", 1, int, "")})
+    about = recipe(args.dataset)
+    about.composition(about.factors.values(0)[None], args.K)  # a wrong K is said before anything is fetched or drawn
     source = "original" if args.source == "auto" else args.source
     try:
         path = prepare(args.dataset, args.data_path, source, args.archive)
@@ -280,11 +305,9 @@ def train_command(words: list[str]) -> None:
     positions = parser.add_argument_group("positional")
     positions.add_argument("method", help=", ".join(METHODS))
     add_options(parser, general, keep=True)
-    method = method_among(parser, words, METHODS)
+    (method,) = at_places(parser, words, general | merged(map(method_options, METHODS)), method=METHODS)
     add_options(parser, method_options(method or "byol"), keep=True)
-    args = vars(parser.parse(words))
-    run = train(args.pop("method").lower(), **args)
-    print_scores(run)
+    print_scores(train(**vars(parser.parse(words)) | {"method": method}))
 
 
 def evaluate_command(words: list[str]) -> None:
@@ -294,18 +317,12 @@ def evaluate_command(words: list[str]) -> None:
     parser.add_argument("evaluation", help=", ".join(EVALUATIONS))
     parser.add_argument("--run_path", required=True, help="folder of the run")
     add_options(parser, options_of(evaluate))
-    name = next(
-        (name for word in words for name in EVALUATIONS if plain(name) == plain(word)), "linear_probe"
-    )
-    add_options(parser, options_of(EVALUATIONS[name]), keep=True)
-    args = vars(parser.parse(words))
-    method, asked = args.pop("method").lower(), args.pop("evaluation")
-    if method not in METHODS:
-        parser.error(f"{method!r} is not a method: {nearest(method, list(METHODS))}")
-    if plain(asked) != plain(name):
-        parser.error(f"{asked!r} is not an evaluation: {nearest(asked, list(EVALUATIONS))}")
+    every = {"run_path": Option("run_path", "", str, "")} | options_of(evaluate) | merged(map(options_of, EVALUATIONS.values()))
+    method, name = at_places(parser, words, every, method=METHODS, evaluation=EVALUATIONS)
+    add_options(parser, options_of(EVALUATIONS[name or "linear_probe"]), keep=True)
+    args = {key: value for key, value in vars(parser.parse(words)).items() if key not in ("method", "evaluation")}
     run = RunFolder(args["run_path"])
-    trained = run.read_config().get("method")
+    trained = config_of(run, "train").get("method")
     if trained != method:
         parser.error(f"{run.path} is a run of {trained}, not of {method}")
     scores = evaluate(evaluation=EVALUATIONS[name], **args)
@@ -368,7 +385,7 @@ def benchmark_command(words: list[str]) -> None:
     args = vars(parser.parse(words))
     compared = benchmark(**args)
     print("\n" + compared.to_markdown(index=False, floatfmt=".1f"))
-    processes = pd.read_csv(f"{args['out_path']}/processes.csv")
+    processes = pd.read_csv(Path(args["out_path"]).expanduser() / "processes.csv")
     print("\n" + processes.to_markdown(index=False, floatfmt=".3f"))
     print(f"\ntables and figures: {args['out_path']}")
 

@@ -9,7 +9,7 @@ __all__ = ['BOTTLENECKS', 'STREAMS', 'SCHEDULERS', 'CHECKPOINT_VERSION', 'CHECKP
            'SSLMethod', 'stream_seed', 'batch_indices', 'learning_rate', 'tensors_checksum', 'config_checksum', 'fill',
            'provenance', 'weights_file', 'RunFolder', 'weights_checksum', 'in_notebook', 'LivePlot', 'effective_rank',
            'collapsed', 'choose_precision', 'choose_compile', 'compile_encoders', 'keep_memory', 'stop_signal',
-           'out_of_memory', 'let_go', 'room_for', 'check_finite', 'fit']
+           'out_of_memory', 'let_go', 'room_for', 'check_finite', 'from_environment', 'check_not_negative', 'fit']
 
 # %% ../nbs/01f_training.ipynb #ae582ed6
 import copy
@@ -31,7 +31,7 @@ import traceback
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -361,7 +361,7 @@ class RunFolder:
     "The files of one run."
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.config_file, self.metrics_file = self.path / "config.json", self.path / "metrics.csv"
         self.evaluations_file, self.probes_file = self.path / "evaluations.csv", self.path / "probes.csv"
         self.checkpoint_file, self.best_file = self.path / "last.ckpt", self.path / "best.safetensors"
@@ -388,11 +388,43 @@ class RunFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        "One process at a time trains here. Raises `BlockingIOError` if another one does."
-        with only_one(self.path / "run", busy=f"another process trains in {self.path}: wait for it, or give another --run_id"):
-            remove_unfinished(self.config_file, self.metrics_file, self.evaluations_file, self.checkpoint_file, self.best_file)
-            remove_unfinished(self.figures_folder / "*", self.snapshots_folder / "*")
+        "One process at a time trains here; what fails before its first step leaves nothing behind. Raises `BlockingIOError` if another one does."
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            with only_one(self.path / "run", busy=f"another process trains in {self.path}: wait for it, or give another --run_id"):
+                remove_unfinished(self.config_file, self.metrics_file, self.evaluations_file, self.checkpoint_file, self.best_file)
+                remove_unfinished(self.figures_folder / "*", self.snapshots_folder / "*")
+                with self.as_it_was(new=self.path in made):
+                    yield
+        except BaseException:
+            for folder in made:
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
+            raise
+
+    @contextmanager
+    def as_it_was(
+        self,
+        new: bool,  # whether the folder was made for this run
+    ) -> Iterator[None]:
+        "If the block fails: without a step nothing is left of a new run, and without a checkpoint an old one keeps its config.json."
+        config = self.config_file.read_bytes() if self.config_file.exists() else None
+        checkpoint = self.checkpoint_file.stat().st_mtime_ns if self.checkpoint_file.exists() else None
+        try:
             yield
+        except BaseException:
+            with suppress(OSError):  # the error that is raised says more than a full disk here
+                if not self.checkpoint_file.exists() and not self.metrics_file.exists():
+                    shutil.rmtree(self.path) if new else self.clear()
+                elif checkpoint is not None and self.checkpoint_file.stat().st_mtime_ns == checkpoint and self.config_file.read_bytes() != config:
+                    with complete_file(self.config_file) as unfinished:
+                        unfinished.write_bytes(config)
+            raise
+
+    def clear(self) -> None:
+        "Removes what a run wrote that has no checkpoint: nothing that was learnt is lost."
+        for file in (self.config_file, self.metrics_file, self.evaluations_file, self.probes_file, self.best_file, *self.snapshots().values()):
+            file.unlink(missing_ok=True)
 
     def read_table(
         self,
@@ -623,7 +655,7 @@ def choose_precision(
 
 def choose_compile(
     compile: str,  # one of `COMPILES`
-    steps: int,  # that are still to be done
+    steps: int,  # of the whole run, so that one that was stopped is computed like one that was not
 ) -> bool:
     "Whether to compile: under `auto` if there are enough steps to win back the time it takes."
     if compile not in COMPILES:
@@ -753,12 +785,32 @@ def check_finite(
 ) -> None:
     "Raises `FloatingPointError` for a loss or a weight that is not finite."
     if not finite or (method is not None and not all(p.isfinite().all() for p in method.parameters())):
-        kept = "" if run is None else f"; the checkpoint from before that is kept in {run.path}"
+        kept = f"; the checkpoint from before that is kept in {run.path}" if run is not None and run.checkpoint_file.exists() else ""
         raise FloatingPointError(f"the loss is not finite at or before step {step}: try a lower lr or a higher tau{kept}")
 
 
 OPTIMIZERS = {"AdamW": torch.optim.AdamW, "Adam": torch.optim.Adam, "SGD": torch.optim.SGD}
-SECONDS_BETWEEN_CHECKPOINTS = float(os.environ.get("SOFT_SSL_CHECKPOINT_SECONDS", "10"))
+SECONDS_BETWEEN_CHECKPOINTS = 10.0  # unless SOFT_SSL_CHECKPOINT_SECONDS says another number
+
+
+def from_environment(
+    name: str,  # of the variable
+    usual: float,  # what is taken where it is not set
+) -> float:  # at least 0
+    "A number that an environment variable may set. Raises `ValueError` if it says something else."
+    word = os.environ.get(name, str(usual))
+    try:
+        check_not_negative(**{name: float(word)})
+        return float(word)
+    except ValueError:
+        raise ValueError(f"the environment variable {name} must be a number of at least 0, but is {word!r}") from None
+
+
+def check_not_negative(**values: float) -> None:
+    "Raises `ValueError` naming the first of `values` that is not a finite number of at least 0."
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be at least 0 and finite, but is {value}")
 
 
 def fit(
@@ -797,8 +849,10 @@ def fit(
             raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}")
     for name, value, least in (("max_steps", max_steps, 0), ("train_batch_size", train_batch_size, 2), ("log_every", log_every, 1),
                                ("seed", seed, 0), ("warmup_steps", warmup_steps, 0), ("eval_every", eval_every, 0), ("snapshot_every", snapshot_every, 0)):  # fmt: skip
-        if value < least:
+        if not value >= least:
             raise ValueError(f"{name} must be at least {least}, but is {value}")
+    check_not_negative(lr=lr, wd=wd)
+    checkpoint_seconds = from_environment("SOFT_SSL_CHECKPOINT_SECONDS", SECONDS_BETWEEN_CHECKPOINTS)
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
         raise ValueError(
             f"tracker {tracker} is not installed: pip install {tracker}, or leave the option away"
@@ -817,7 +871,8 @@ def fit(
         [p for p in method.parameters() if p.requires_grad], lr=lr, weight_decay=wd, fused=True
     )
     start, best, last_evaluated, rows = 0, -math.inf, -1, []
-    if reload and run is not None and run.checkpoint_file.exists():
+    goes_on = reload and run is not None and run.checkpoint_file.exists()
+    if goes_on:
         state = run.load_checkpoint(device)
         try:
             fill(method, state["method"])
@@ -836,7 +891,7 @@ def fit(
             best, last_evaluated = evaluated["selection_score"].max(), evaluated["step"].max()
     elif run is not None and accelerator.is_main_process:
         run.forget_after(-1)  # of one that was killed before its first checkpoint
-    if choose_compile(compile, max_steps - start):
+    if choose_compile(compile, max_steps):
         compile_encoders(
             method, images[: train_batch_size // accelerator.num_processes].to(device), accelerator.autocast
         )
@@ -881,16 +936,18 @@ def fit(
             run.append(run.evaluations_file, table.assign(step=step, selection_score=score))
         return max(best, score)
 
-    if start == 0:
+    finite, warned = torch.ones((), dtype=torch.bool, device=device), False
+    if not goes_on:
         with accelerator.autocast():
             method.prepare(lambda number: two_views(batch_of(number), "prepare", number))
         snapshot(0)
         if not final_eval_only or max_steps == 0:
             best = evaluation(0, best)
+        if max_steps == 0:
+            save(0)  # an untrained run can be read like any other
     elif eval_every and start % eval_every == 0 and last_evaluated < start < max_steps:
         best = evaluation(start, best)  # it was stopped before this one
     done, saved_at, logged_at, logged_step = start, time.monotonic(), time.monotonic(), start
-    finite, warned = torch.ones((), dtype=torch.bool, device=device), False
     plot = LivePlot(f"{type(method).__name__} training", show_progress)
     bar = tqdm(
         total=max_steps, initial=start, desc="training", unit=" steps", disable=not (main and show_progress)
@@ -941,7 +998,7 @@ def fit(
                 best = evaluation(done, best)
                 save(done)
                 saved_at = logged_at = time.monotonic()
-            elif logged_step == done and not last and time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            elif logged_step == done and not last and time.monotonic() - saved_at > checkpoint_seconds:
                 save(done)
                 saved_at = time.monotonic()
             if stop.is_set() and done < max_steps:
