@@ -604,7 +604,7 @@ def benchmark(
     out_path: str = "./benchmarks",  # folder of the results
 ) -> pd.DataFrame:  # as `compare`
     "Races the kit against the plain formulation and writes tables, figures and the machine's description."
-    data, out = load("dsprites", 1, data_path=data_path), Path(out_path)
+    data, out = load("dsprites", 1, data_path=data_path), Path(out_path).expanduser()
     gpu = torch.cuda.is_available()
     repeats, steps = 2 if quick else 3, 200 if gpu else 20
 

@@ -122,7 +122,8 @@ RANGES: dict[str, Range] = {
         (Range(1e-6), "channel_tau_student channel_tau_teacher tau tau_target tau_target_start"),
         (Range(1e-6, or_zero=True), "channel_tau umap.tau"),
         (Range(0, above=True), "ridge strength"),
-        (Range(0, 1), "ema ema_end"),
+        (Range(0, 1), "ema ema_end blur_1 blur_2 solarize_1 solarize_2"),
+        (Range(0), "brightness contrast saturation"), (Range(0, 0.5), "hue"),
         (Range(0, 1, below=True), "vq_ema"),
         (Range(0, 1, above=True), "crop_min fraction"),
         (Range(0, 1, above=True, below=True), "val_share"),
@@ -351,11 +352,11 @@ def begun(
     if not reload:
         raise FileExistsError(f"{run.path} holds a run already: add --reload to go on with it, or give another --run_id")
     before = config_of(run, "pretrain" if "backbone" in config else "train")
-    for name in config:
-        if name not in free and before.get(name, config[name]) != config[name]:
+    for name, value in config.items():
+        if name not in free and before.get(name, value) != value:
             flag = f"--{'no_' * (not before[name])}{name}" if isinstance(before[name], bool) else f"--{name} {before[name]}"
             advice = "give" if name == "method" else f"go on with {flag}, or give"
-            raise ValueError(f"{run.path} was trained with {name} {before[name]}, not {config[name]}: {advice} another --run_id for a new run")
+            raise ValueError(f"{run.path} was trained with {name} {before[name]}, not {value}: {advice} another --run_id for a new run")
     return before
 
 

@@ -47,7 +47,7 @@ from soft_ssl.files import (
     pictures_below, printable, read_picture, untar, visible,
 )
 from .networks import InputNorm, head, with_small_stem
-from .experiment import extra, options_of
+from .experiment import config_of, extra, options_of
 from .training import Network, Output, RunFolder, batch_indices, learning_rate, stream_seed
 
 # %% ../nbs/09_large_scale.ipynb #5476df9f
@@ -1102,9 +1102,9 @@ def load_pretrained(
 ) -> tuple[LargeMethod, dict[str, Any]]:  # the method in evaluation mode, its configuration
     "Rebuilds a run. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or of another kind."
     run = RunFolder(run_path)
-    config = run.read_config()
+    config = config_of(run, "pretrain")
     if config.get("method") not in LARGE_METHODS or not {"dataset", "seed", "backbone"} <= set(config):
-        raise ValueError(f"{run.path} is not a run of soft-ssl pretrain")
+        raise ValueError(f"{run.config_file} does not say method, dataset, seed and backbone: it is damaged, or of another version")
     method = build_large(config)
     run.load_into(method, checkpoint)
     return method.eval(), config

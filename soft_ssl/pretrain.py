@@ -7,8 +7,8 @@ __all__ = ['CIFAR100', 'STRONG_JITTER', 'IMAGENET', 'IMAGENET_BYOL', 'DIGITS', '
            'REQUEUE', 'MINUTES_BETWEEN_CHECKPOINTS', 'STEPS_TO_ESTIMATE', 'NOT_IN_NAME', 'PROCESSES', 'SEARCHED',
            'make_optimizer', 'here', 'Stopped', 'deaf', 'read', 'count_steps', 'check_loop', 'fit_large', 'restore',
            'learn_along', 'Cost', 'n_weights', 'kept_for_backward', 'cost', 'free_memory', 'pretrain_options',
-           'pretrain_config', 'pretrain_name', 'plan', 'pretrain', 'pretrain_in', 'read_taus', 'check_folder',
-           'pretrain_task', 'submit_run']
+           'pretrain_config', 'pretrain_name', 'plan', 'pretrain', 'pretrain_in', 'read_taus', 'pretrain_task',
+           'submit_run']
 
 # %% ../nbs/09a_pretrain.ipynb #63e52ebb
 import hashlib
@@ -36,12 +36,12 @@ from tqdm import tqdm
 
 from .bottleneck import check_at_least
 from .files import printable
-from .experiment import CLUSTERS, Option, extra, options_of, run_folder, submit
+from .experiment import CLUSTERS, Option, begun, check_options, extra, options_of, run_folder, submit
 from soft_ssl.large_scale import (
     IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, check_data_path, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
 from soft_ssl.training import (
-    COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, choose_precision, collapsed, effective_rank, fill, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
+    COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, check_not_negative, choose_precision, collapsed, effective_rank, fill, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
 )
 
 # %% ../nbs/09a_pretrain.ipynb #5e7ddbb4
@@ -238,6 +238,7 @@ def fit_large(
     precision = check_loop(
         optimizer, precision, device, train_batch_size, processes, epochs=epochs, accumulate=accumulate, log_every=log_every
     )
+    check_not_negative(max_steps=max_steps, warmup_epochs=warmup_epochs, lr=lr, min_lr=min_lr, wd=wd, lars_eta=lars_eta, probe_lr=probe_lr)
     keep_memory(device)
     AcceleratorState._reset_state()  # a second run in one process may have another precision
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -525,13 +526,16 @@ def pretrain(
     **chosen: Any,  # any of `pretrain_options(method)`
 ) -> RunFolder | None:  # None after a dry run
     "Pretrains a backbone. Raises `MemoryError` if it cannot fit, `FileExistsError` if the run is there and `reload` was not asked for."
-    config = pretrain_config(method, preset, chosen) | {"taus": taus}
+    config = check_options(pretrain_config(method, preset, chosen) | {"taus": taus}, pretrain_options(method), method)
     if taus and online is None:
         raise ValueError("taus need probes: give `online`, which makes them")
     read_taus(taus or "1")
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
     state = here()
+    run = run_folder(root_path, exp_name, run_id or pretrain_name(config))
+    if not dry_run:
+        begun(run, config, set(NOT_IN_NAME), reload or cluster != "local")  # refused before any image is read
     processes = state.num_processes if cluster == "local" and not dry_run else config["processes"] or state.num_processes
     n = IMAGE_SETS[config["dataset"]].images if config["dataset"] in IMAGE_SETS else 0
     pictures = None
@@ -546,7 +550,6 @@ def pretrain(
         print(plan(config, costs, n, processes), flush=True)
     if dry_run:
         return None
-    run = run_folder(root_path, exp_name, run_id or pretrain_name(config))
     if cluster != "local":
         submit_run(cluster, run, config, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path), online=online))
         return run
@@ -575,11 +578,19 @@ def pretrain_in(
 ) -> None:
     "What `pretrain` does once everything is named."
     state, taus = here(), config["taus"]
+    before = begun(run, config, set(NOT_IN_NAME), reload)
+    if before.get("data", about)["sha256"] != about["sha256"]:
+        raise ValueError(f"the images in {printable(config['data_path'])} are not those that {printable(run.path)} was trained on: give another --run_id")
+    sizes = {name: config[name] for name in ("train_batch_size", "epochs", "accumulate", "log_every")}
+    precision = check_loop(config["optimizer"], config["precision"], state.device, processes=state.num_processes, **sizes)
+    resolved = before.get("resolved") or {"precision": precision}  # what `auto` came to at the first start
+    state.wait_for_everyone()  # all have looked before anything is written
     if state.is_main_process:
-        check_folder(run, config, about, reload)
-        run.write_config(config | {"data": about, "versions": provenance()})
+        if not before:
+            run.clear()  # what one left that was killed before its first checkpoint
+        run.write_config(config | {"data": about, "resolved": resolved, "versions": provenance()})
     state.wait_for_everyone()
-    method = build_large(config)
+    config, method = config | resolved, build_large(config)
     width = getattr(method.student.bottleneck, "in_features", 0) if config["encode_method"] != "Continuous" else 0
     probes = online(method.student.encoder.num_features, n_classes(pictures), width, read_taus(taus)) if taus else None
     fit_large(method, pictures, transforms, run, reload, probes, **{name: config[name] for name in options_of(fit_large) if name in config})
@@ -590,22 +601,12 @@ def read_taus(
 ) -> tuple[float, ...]:
     "Temperatures. Raises `ValueError` if there is something else."
     try:
-        return tuple(float(tau) for tau in taus.split(","))
+        values = tuple(float(tau) for tau in taus.split(","))
     except ValueError:
-        raise ValueError(f"taus must be numbers with commas between, but is {taus!r}") from None
-
-
-def check_folder(run: RunFolder, config: dict[str, Any], about: dict[str, Any], reload: bool) -> None:
-    "Raises `FileExistsError` or `ValueError` if this run must not be written there."
-    if not run.config_file.exists():
-        return
-    if not reload:
-        raise FileExistsError(f"{run.path} holds a run already: add --reload to go on with it, or give another --run_id")
-    before = run.read_config()
-    if pretrain_name(config | {name: value for name, value in before.items() if name in config}) != pretrain_name(config):
-        raise ValueError(f"{run.path} was trained with other options: give another --run_id")
-    if before.get("data", about)["sha256"] != about["sha256"]:
-        raise ValueError(f"the images in {printable(config['data_path'])} are not those that {run.path} was trained on: give another --run_id")
+        values = ()
+    if not values or not all(0 < tau < math.inf for tau in values):
+        raise ValueError(f"taus must be numbers above 0 with commas between, but is {taus!r}")
+    return values
 
 # %% ../nbs/09a_pretrain.ipynb #540d45d6
 def pretrain_task(options: dict[str, Any]) -> str:  # folder of the run

@@ -46,7 +46,7 @@ from tqdm import tqdm
 from .bottleneck import Continuous
 from .datasets import SplitData
 from soft_ssl.experiment import (
-    CLUSTERS, METHODS, build_method, load_data, load_run, method_options, probe_scores, submit, train,
+    CLUSTERS, METHODS, build_method, check_options, load_data, load_run, method_options, options_of, probe_scores, submit, train,
 )  # fmt: skip
 from .files import complete_file, only_one
 from .metrics import code_scores, toposim
@@ -106,7 +106,7 @@ def read_grid(
     if not str(size).endswith(".json"):
         raise ValueError(f"size must be {', '.join(SIZES)} or a .json file with a grid, but is {size!r}")
     try:
-        grid = json.loads(Path(size).read_text())
+        grid = json.loads(Path(size).expanduser().read_text())
         lists = all(isinstance(values, list) for block in grid["blocks"] for values in block.values())
         if not lists or not isinstance(grid["common"], dict):
             raise ValueError("common maps options to values, and each block maps options to lists of values")
@@ -287,7 +287,7 @@ def configuration(
     if unknown := set(cell) - set(options) - {"method"}:
         raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
     chosen = {name: float(value) if name in options and options[name].kind is float else value for name, value in cell.items()}
-    return {name: option.default for name, option in options.items()} | chosen
+    return check_options({name: option.default for name, option in options.items()} | chosen, options, method)
 
 
 def cell_name(cell: dict[str, Any]) -> str:
@@ -635,15 +635,14 @@ def study(
     debug: bool = False,  # a full traceback for every error
 ) -> pd.DataFrame:  # the table of cells, or of what was repeated, or of the estimate
     "Runs a grid of cells, or what is left of it. Raises `ValueError` if cells failed, after all others are done."
-    cells = [cell | {"data_path": str(data_path)} for cell in expand(read_grid(size))]
-    for name, value, least in (("workers", workers, 0), ("threads", threads, 1), ("repeats", repeats, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, but is {value}")
+    numbers = dict(workers=workers, threads=threads, repeats=repeats, images_per_second=images_per_second, price=price)
+    check_options(numbers, options_of(study))
+    cells = [cell | {"data_path": str(Path(data_path).expanduser())} for cell in expand(read_grid(size))]
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
     cells = list({cell_name(cell): cell for cell in cells}.values())  # raises for what does not exist
-    folder = Path(root_path) / f"study-{Path(size).stem}"
-    out = Path(out_path) if out_path else folder
+    folder = Path(root_path).expanduser() / f"study-{Path(size).stem}"
+    out = Path(out_path).expanduser() if out_path else folder
     if dry_run:
         by_hand = {"cells": len(cells), "images": sum(images_of(cell) for cell in cells)}
         return pd.DataFrame([estimate(cells, images_per_second, price) if images_per_second else by_hand])

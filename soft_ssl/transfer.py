@@ -38,6 +38,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from tqdm import tqdm
 
 from .bottleneck import Continuous, entropy
+from .experiment import check_options, options_of
 from .files import complete_file, printable
 from .large_scale import Resized, fingerprint, has_test_part, image_data, load_pretrained
 from .networks import with_small_stem
@@ -860,6 +861,8 @@ def transfer(
     "Evaluates a run and writes table and figure into its folder. Raises `ValueError` for an unknown evaluation."
     if evaluation not in TRANSFERS:
         raise ValueError(f"evaluation must be one of {', '.join(TRANSFERS)}, but is {evaluation!r}")
+    check_options({"workers": workers}, options_of(transfer))
+    check_options(chosen, options_of(TRANSFERS[evaluation]), evaluation)
     frozen, config = load_frozen(run_path, data_path, checkpoint, workers)
     run = RunFolder(run_path)
     table = TRANSFERS[evaluation](frozen, **chosen)
@@ -880,4 +883,4 @@ def export_run(
     "Exports the backbone of a run."
     method, _ = load_pretrained(run_path, checkpoint)
     norm = method.input_norm
-    return export_backbone(method.student.encoder, Path(run_path) / "backbone.safetensors", norm.mean.tolist(), norm.std.tolist())
+    return export_backbone(method.student.encoder, RunFolder(run_path).path / "backbone.safetensors", norm.mean.tolist(), norm.std.tolist())
