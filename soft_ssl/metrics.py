@@ -107,7 +107,7 @@ def toposim(
         pairs = rng.permutation(rows)[
             : 2 * min(n_pairs, len(rows) // 2)
         ]  # a pair is two neighbours of this list
-        batches = feature_batches(method, data, pairs, "no", 2 * (test_batch_size // 2), f"pairs of {part}")
+        batches = feature_batches(method, data, pairs, "no", 2 * max(1, test_batch_size // 2), f"pairs of {part}")
         distances: dict[str, list[np.ndarray]] = {}
         for features, values in batches:
             distances.setdefault("factors", []).append(

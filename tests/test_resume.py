@@ -1,0 +1,114 @@
+"A run goes on, and is repeated, only as what it was: schedule, data, precision."
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from fuzz import SMALL, answer, prepare, words_of
+
+from soft_ssl import experiment
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    prepare(folder)
+    return folder
+
+
+def line(place, root, **more):
+    return ["train", "byol", *words_of(SMALL | dict(max_steps=4, dataset="mpi3d_toy", dataset_K=3, root_path=root, run_id="run", data_path=place / "data") | more)]
+
+
+def difference(run, root):
+    "What `repeat` says of a run: the largest difference of a score."
+    _, largest = experiment.repeat(run, root_path=str(root))
+    return largest
+
+
+def test_a_cosine_run_is_not_stretched(place, tmp_path):
+    assert answer(line(place, tmp_path, scheduler="cosine"))[0] == 0
+    run = tmp_path / "default" / "run"
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    code, said = answer([*line(place, tmp_path, scheduler="cosine", max_steps=8), "--reload"])
+    assert code == 2 and "--max_steps 4" in said and "another --run_id" in said, said
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
+    assert difference(run, tmp_path) == 0
+
+
+def test_a_constant_run_goes_on_with_more_steps_and_repeats_to_the_same_scores(place, tmp_path):
+    assert answer(line(place, tmp_path))[0] == 0
+    assert answer([*line(place, tmp_path, max_steps=8), "--reload"])[0] == 0
+    assert difference(tmp_path / "default" / "run", tmp_path) == 0
+
+
+def test_what_auto_came_to_is_kept(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "choose_precision", lambda precision, device: "bf16" if precision == "auto" else precision)
+    assert answer(line(place, tmp_path, precision="auto", compile="auto"))[0] == 0
+    run = tmp_path / "default" / "run"
+    assert json.loads((run / "config.json").read_text())["resolved"] == {"precision": "bf16", "compile": "off"}
+    monkeypatch.setattr(experiment, "choose_precision", lambda precision, device: "fp32" if precision == "auto" else precision)  # another machine
+    assert answer([*line(place, tmp_path, precision="auto", compile="auto", max_steps=8), "--reload"])[0] == 0
+    assert json.loads((run / "config.json").read_text())["resolved"]["precision"] == "bf16"
+    assert difference(run, tmp_path) == 0
+
+
+def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it():
+    config = dict(precision="fp32", compile="auto", max_steps=400)
+    assert experiment.resolve(config)["compile"] == "on"
+    assert experiment.resolve(config | {"max_steps": 10})["compile"] == "off"
+
+
+def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(place / "data", data)
+    words = line(place, tmp_path, data_path=data)
+    assert answer(words)[0] == 0
+    run = tmp_path / "default" / "run"
+    before = (run / "config.json").read_bytes()
+    from soft_ssl import mpi3d
+    from soft_ssl.datasets import load
+    from soft_ssl.factors import write_factor_file
+
+    old = load("mpi3d_toy", 3, data_path=data).dataset
+    images, values = old.images(slice(None)).numpy(), old.values
+    (data / "mpi3d_toy_original.h5").unlink()
+    write_factor_file(data / "mpi3d_toy_original.h5", [255 - images], values, old.factors, old.name, old.source, "0" * 64, show_progress=False)
+    assert mpi3d  # the factors are those of its grid
+    for command in ([*words[:-2], "--data_path", str(data), "--reload", "--max_steps", "8"], ["evaluate", "byol", "linear_probe", "--run_path", str(run)], ["repeat", str(run)]):
+        code, said = answer(command)
+        assert code == 2 and "checksum differs" in said, (command, said)
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_a_run_on_drawn_images_goes_on_with_them_when_the_original_appears(tmp_path):
+    from soft_ssl import mpi3d
+    from soft_ssl.datasets import data_file
+
+    grid = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 20), mpi3d.CLASSES)
+    data = tmp_path / "data"
+    data.mkdir()
+    mpi3d.render(data_file(data, "mpi3d", "rendered"), grid)
+    words = ["train", "byol", *words_of(SMALL | dict(max_steps=2, dataset="mpi3d", dataset_K=3, root_path=tmp_path, run_id="run", data_path=data))]
+    code, said = answer(words)
+    assert code == 0, said
+    shutil.copy(data_file(data, "mpi3d", "rendered"), data_file(data, "mpi3d", "original"))
+    code, said = answer([*words, "--reload", "--max_steps", "4"])
+    assert code == 0, said
+    config = json.loads((tmp_path / "default" / "run" / "config.json").read_text())
+    assert config["data"]["source"] == "rendered"
+    assert torch.load(tmp_path / "default" / "run" / "last.ckpt", weights_only=True)["step"] == 4
+
+
+def test_a_second_repetition_is_answered_with_options_that_repeat_has(place, tmp_path):
+    assert answer(line(place, tmp_path))[0] == 0
+    words = ["repeat", str(tmp_path / "default" / "run"), "--root_path", str(tmp_path)]
+    assert answer(words)[0] == 0
+    code, said = answer(words)
+    assert code == 2 and "--reload" in said and "--exp_name" in said and "--run_id" not in said, said
+    assert answer([*words, "--reload"])[0] == 0
+    assert answer([*words, "--exp_name", "twice"])[0] == 0
+    scores = [pd.read_csv(tmp_path / name / "run" / "probes.csv")["score"] for name in ("default", "repeated", "twice")]
+    assert scores[0].equals(scores[1]) and scores[0].equals(scores[2])
