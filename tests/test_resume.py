@@ -8,7 +8,9 @@ import pytest
 import torch
 from fuzz import SMALL, answer, prepare, words_of
 
-from soft_ssl import experiment
+from soft_ssl import experiment, mpi3d
+from soft_ssl.datasets import data_file, load
+from soft_ssl.factors import FactorDataset, write_factor_file
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +70,10 @@ def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
     assert answer(words)[0] == 0
     run = tmp_path / "default" / "run"
     before = (run / "config.json").read_bytes()
-    from soft_ssl import mpi3d
-    from soft_ssl.datasets import load
-    from soft_ssl.factors import write_factor_file
-
     old = load("mpi3d_toy", 3, data_path=data).dataset
     images, values = old.images(slice(None)).numpy(), old.values
     (data / "mpi3d_toy_original.h5").unlink()
     write_factor_file(data / "mpi3d_toy_original.h5", [255 - images], values, old.factors, old.name, old.source, "0" * 64, show_progress=False)
-    assert mpi3d  # the factors are those of its grid
     for command in ([*words[:-2], "--data_path", str(data), "--reload", "--max_steps", "8"], ["evaluate", "byol", "linear_probe", "--run_path", str(run)], ["repeat", str(run)]):
         code, said = answer(command)
         assert code == 2 and "checksum differs" in said, (command, said)
@@ -84,9 +81,6 @@ def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
 
 
 def test_a_run_on_drawn_images_goes_on_with_them_when_the_original_appears(tmp_path):
-    from soft_ssl import mpi3d
-    from soft_ssl.datasets import data_file
-
     grid = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 20), mpi3d.CLASSES)
     data = tmp_path / "data"
     data.mkdir()
@@ -94,7 +88,9 @@ def test_a_run_on_drawn_images_goes_on_with_them_when_the_original_appears(tmp_p
     words = ["train", "byol", *words_of(SMALL | dict(max_steps=2, dataset="mpi3d", dataset_K=3, root_path=tmp_path, run_id="run", data_path=data))]
     code, said = answer(words)
     assert code == 0, said
-    shutil.copy(data_file(data, "mpi3d", "rendered"), data_file(data, "mpi3d", "original"))
+    drawn = FactorDataset(data_file(data, "mpi3d", "rendered"))
+    other = [255 - drawn.images(slice(None)).numpy()]
+    write_factor_file(data_file(data, "mpi3d", "original"), other, drawn.values, drawn.factors, "mpi3d", "original", "0" * 64, show_progress=False)
     code, said = answer([*words, "--reload", "--max_steps", "4"])
     assert code == 0, said
     config = json.loads((tmp_path / "default" / "run" / "config.json").read_text())
