@@ -48,7 +48,8 @@ from .files import complete_file
 from .networks import CNN
 from .plotting import save_figure, set_theme
 from .probes import RidgeProbes, feature_batches, linear_probe
-from .training import Network, fit, keep_memory, provenance, stream_seed
+from .runs import provenance
+from .training import Network, fit, keep_memory, stream_seed
 
 # %% ../nbs/10_benchmark.ipynb #43348802
 class PlainCNN(nn.Module):

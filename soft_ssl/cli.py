@@ -38,7 +38,8 @@ from soft_ssl.experiment import (
 )
 from .networks import ENCODERS, HEADS
 from .probes import NORM_FEATS, PARTS, mean_scores
-from .training import BOTTLENECKS, CHECKPOINTS, COMPILES, OPTIMIZERS, PRECISIONS, SCHEDULERS, RunFolder, out_of_memory
+from .runs import CHECKPOINTS, RunFolder
+from .training import BOTTLENECKS, COMPILES, OPTIMIZERS, PRECISIONS, SCHEDULERS, out_of_memory
 from .views import VIEWS
 
 # %% ../nbs/11_cli.ipynb #0dbe15ee

@@ -7,7 +7,6 @@ __all__ = ['DATASETS', 'SOURCES', 'Recipe', 'dsprites_recipe', 'mpi3d_recipe', '
            'SplitData', 'load', 'folder_factors', 'from_folder', 'read_image', 'hold_out']
 
 # %% ../nbs/01c_datasets.ipynb #9c98f829
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from soft_ssl.factors import (
     write_factor_file,
 )
 from soft_ssl.files import (
-    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, folder_files, folder_stamp, listing_digest, lock_file, only_one, picture_names,
+    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
     printable, read_picture, remove_unfinished,
 )
 
@@ -102,7 +101,7 @@ def prepare(
 ) -> Path:  # of the HDF5 file
     "Makes a data set's file unless it is there. Raises `ConnectionError` or `ValueError` if the original cannot be had, is damaged or another one."
     about, path = recipe(name), data_file(data_path, name, source)
-    archive, made = None if archive is None else expand(archive), False
+    archive = None if archive is None else expand(archive)
     if source not in SOURCES[1:]:
         raise ValueError(f"source must be original or rendered to prepare a file, but is {source!r}")
     if archive is not None and not archive.is_file():
@@ -110,15 +109,14 @@ def prepare(
     if source == "rendered" and about.render is None:
         drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
         raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
-    left = lock_file(path).exists() and os.access(path.parent, os.W_OK)  # by a process that was killed
-    if not path.exists() or left:
-        with only_one(path):
+    if not path.exists():
+        with file_lock(path):
             remove_unfinished(path)
             if not path.exists():  # another process may have made it meanwhile
                 make_file(about, path, source, archive)
-                made = True
+                return path
     data = FactorDataset(path)  # raises if it is damaged
-    if source == "original" and archive is not None and not made and data.sha256 != file_digest(archive):
+    if source == "original" and archive is not None and data.sha256 != file_digest(archive):
         raise ValueError(f"{printable(path)} was made from another archive than {printable(archive)}: delete it, and it is made anew")
     return path
 
@@ -160,11 +158,7 @@ class SplitData(NamedTuple):
         if n < 0:
             raise ValueError(f"a number of images must be at least 0, which stands for all, but is {n}")
         rows = getattr(self.splits, part)
-        return (
-            rows
-            if not 0 < n < len(rows)
-            else np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
-        )
+        return rows if not 0 < n < len(rows) else np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
 
     def images(self, part: str, n: int = 0) -> Tensor:
         "uint8 `(n, H, W, C)`: the images of `rows(part, n)`."
@@ -193,18 +187,11 @@ def load(
     about.composition(about.factors.values(0)[None], dataset_K)  # a wrong K is said before anything is drawn
     original, rendered = (data_file(data_path, dataset, which) for which in SOURCES[1:])
     if source == "original" and not original.exists():
-        raise FileNotFoundError(
-            f"there is no {printable(original)}: `soft-ssl download {dataset} {printable(data_path)}` fetches it"
-        )
-    if source == "rendered" or not original.exists():
-        if not rendered.exists():
-            print(
-                f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here (source: rendered)"
-            )
-        path = prepare(dataset, data_path, "rendered")
-    else:
-        path = original
-    data = FactorDataset(path)
+        raise FileNotFoundError(f"there is no {printable(original)}: `soft-ssl download {dataset} {printable(data_path)}` fetches it")
+    drawn = source == "rendered" or not original.exists()
+    if drawn and not rendered.exists():
+        print(f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here (source: rendered)")
+    data = FactorDataset(prepare(dataset, data_path, "rendered") if drawn else original)
     rule = about.composition(data.values, dataset_K)
     usual = min(about.n_train, 7 * int(rule.train.sum()) // 8)
     return SplitData(data, split_by_composition(rule, n_train or usual), dataset_K)
@@ -280,19 +267,12 @@ def hold_out(
     )
     there = np.unique(combination)
     if held_out and (held_out % 2 or not 0 < held_out <= len(there) - 2 or values.shape[1] < 2):
-        raise ValueError(
-            f"held_out must be an even number of combinations that leaves two or more of {len(there)}, but is {held_out}"
-        )
+        raise ValueError(f"held_out must be an even number of combinations that leaves two or more of {len(there)}, but is {held_out}")
     rng = np.random.default_rng(0)
     for _ in range(1000):
         held = rng.choice(there, held_out, replace=False)
         seen = ~np.isin(combination, held)
-        if all(
-            len(np.unique(values[seen, f])) == len(np.unique(values[:, f]))
-            for f in range(min(2, values.shape[1]))
-        ):
+        if all(len(np.unique(values[seen, f])) == len(np.unique(values[:, f])) for f in range(min(2, values.shape[1]))):
             val, test = (np.isin(combination, half) for half in np.split(held, 2))
             return Composition(combination, seen, val, test)
-    raise ValueError(
-        f"{held_out} combinations cannot be held back so that every label is still seen: lower held_out"
-    )
+    raise ValueError(f"{held_out} combinations cannot be held back so that every label is still seen: lower held_out")

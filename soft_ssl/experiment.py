@@ -40,7 +40,8 @@ from .metrics import disentanglement, toposim
 from .plotting import save_figure, set_theme
 from .probes import PARTS, linear_probe, logistic_probe
 from .simclr import SimCLR
-from .training import RunFolder, SSLMethod, choose_compile, choose_precision, fit, provenance, stream_seed
+from .runs import RunFolder, provenance
+from .training import SSLMethod, choose_compile, choose_precision, fit, stream_seed
 from .vq_byol import VQBYOL
 
 # %% ../nbs/06a_experiment.ipynb #b129f703
@@ -317,7 +318,7 @@ def train(
     before = begun(run, config, may_change(config), reload)  # refused before any data is drawn
     data = load_run_data(run, run_config(run)[0], config["data_path"]) if before else load_data(config)
     config["select_on"] = part_to_select_on(data, select_on)
-    with run.alone() if PartialState().is_main_process else nullcontext():
+    with run.lock() if PartialState().is_main_process else nullcontext():
         train_in(run, config, data, reload, image_memory)
     return run
 
@@ -367,7 +368,7 @@ def resolve(config: dict[str, Any]) -> dict[str, str]:  # precision and compile
 
 
 def train_in(
-    run: RunFolder,  # nobody else trains in it
+    run: RunFolder,  # its lock is held
     config: dict[str, Any],  # every option of the method, `method` and `select_on`
     data: SplitData,
     reload: bool,

@@ -43,12 +43,13 @@ from torchvision.transforms import v2
 from .bottleneck import Continuous, GumbelSoftmax, Softmax, check_at_least
 from .byol import negative_cosine
 from soft_ssl.files import (
-    PICTURE_SUFFIXES, complete_file, download, expand, folder_files, folder_stamp, listing_digest, only_one, picture_names,
+    PICTURE_SUFFIXES, complete_file, download, expand, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
     pictures_below, printable, read_picture, untar, visible,
 )
 from .networks import InputNorm, head, with_small_stem
 from .experiment import config_of, extra, options_of
-from .training import Network, Output, RunFolder, batch_indices, learning_rate, stream_seed
+from .runs import RunFolder
+from .training import Network, Output, batch_indices, learning_rate, stream_seed
 
 # %% ../nbs/09_large_scale.ipynb #5476df9f
 class ImageSet(NamedTuple):
@@ -91,7 +92,7 @@ def fetch_and_untar(
 ) -> None:
     "Downloads an archive, takes these files out of it, and removes it; another process that wants the same waits."
     archive = Path(folder) / urls[0].rpartition("/")[2]
-    with only_one(archive.with_suffix(".untar")):
+    with file_lock(archive.with_suffix(".untar")):
         if not all((Path(folder) / name).exists() for name in names):
             untar(download(urls, archive, md5, "md5", most), folder, names)
             archive.unlink()

@@ -40,8 +40,9 @@ from .experiment import CLUSTERS, Option, begun, check_options, extra, options_o
 from soft_ssl.large_scale import (
     IMAGE_SETS, SMALL_CROP, LargeMethod, Views, batches, build_large, check_data_path, fingerprint, image_data, large_method_class, n_classes, synchronized, views,
 )
+from .runs import COLLAPSE_COLUMNS, RunFolder, load_strict, provenance
 from soft_ssl.training import (
-    COLLAPSE_COLUMNS, LivePlot, RunFolder, check_finite, check_not_negative, choose_precision, collapsed, effective_rank, fill, keep_memory, learning_rate, provenance, stop_signal, stream_seed,
+    LivePlot, check_finite, check_not_negative, choose_precision, collapsed, effective_rank, keep_memory, learning_rate, stop_signal, stream_seed,
 )
 
 # %% ../nbs/09a_pretrain.ipynb #5e7ddbb4
@@ -256,7 +257,7 @@ def fit_large(
         start = restore(run, method, opt, accelerator, online, probe_opt)
         rows = run.read_table(run.metrics_file, *COLLAPSE_COLUMNS).to_dict("records") if run.metrics_file.exists() else []
     elif run is not None and main:
-        run.forget_after(-1)  # of one that was killed before its first checkpoint
+        run.truncate_after(-1)  # of one that was killed before its first checkpoint
     model, opt = accelerator.prepare(method, opt)
     mine = batches(seed, start * accumulate, total * accumulate, train_batch_size, len(pictures), accelerator.process_index, processes)
     reading = closing(read(Views(pictures, transforms, seed), mine, workers, device.type == "cuda"))
@@ -345,7 +346,7 @@ def restore(
     device = accelerator.device
     state = run.load_checkpoint("cpu" if device.type == "cpu" else device)  # torch.load does not know `cpu:0`
     try:
-        fill(method, state["method"])
+        load_strict(method, state["method"])
         optimizer.load_state_dict(state["optimizer"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
@@ -355,7 +356,7 @@ def restore(
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{run.checkpoint_file} does not fit this method: reload with the options it was trained with") from error
     if accelerator.is_main_process:
-        run.forget_after(state["step"])
+        run.truncate_after(state["step"])
     accelerator.wait_for_everyone()
     return state["step"]
 
@@ -560,7 +561,7 @@ def pretrain(
             "message_size or voc_size, or train_batch_size and raise accumulate, or use more devices"
         )
     about = {"source": config["dataset"], "images": n, "sha256": fingerprint(pictures)}
-    with run.alone() if state.is_main_process else nullcontext():
+    with run.lock() if state.is_main_process else nullcontext():
         pretrain_in(run, config, about, pictures, transforms, reload, online)
     if state.is_main_process:
         print(f"run folder: {printable(run.path)}")

@@ -48,10 +48,11 @@ from .datasets import SplitData
 from soft_ssl.experiment import (
     CLUSTERS, METHODS, build_method, check_options, load_data, load_run, method_options, options_of, probe_scores, submit, train,
 )  # fmt: skip
-from .files import complete_file, only_one
+from .files import complete_file, file_lock
 from .metrics import code_scores, toposim
 from .probes import PARTS, RidgeProbes
-from .training import BOTTLENECKS, RunFolder, SSLMethod, batch_indices, provenance, stop_signal, stream_seed
+from .runs import RunFolder, provenance
+from .training import BOTTLENECKS, SSLMethod, batch_indices, stop_signal, stream_seed
 
 # %% ../nbs/08_study.ipynb #79b5cb0f
 LAPTOP = {
@@ -353,7 +354,7 @@ def work(
 ) -> int:  # exit code: 0 if it is done
     "Computes one cell and leaves its table and its outcome in the folder."
     run = RunFolder(folder)
-    with only_one(run.path / "cell"):  # one that an earlier study left running is waited for
+    with file_lock(run.path / "cell"):  # one that an earlier study left running is waited for
         begun, cell, before = time.monotonic(), read_json(run.path / "cell.json"), read_json(run.path / "outcome.json")
         if before.get("state") == "done":
             return 0

@@ -43,7 +43,8 @@ from .files import complete_file, printable
 from .large_scale import Resized, fingerprint, has_test_part, image_data, load_pretrained
 from .networks import with_small_stem
 from .plotting import save_figure, set_theme
-from .training import RunFolder, batch_indices, keep_memory, learning_rate, stream_seed, weights_checksum
+from .runs import RunFolder, weights_checksum
+from .training import batch_indices, keep_memory, learning_rate, stream_seed
 from .views import VIEWS
 
 # %% ../nbs/09b_transfer.ipynb #1a7e0dd3

@@ -14,7 +14,7 @@ import pandas as pd
 from soft_ssl.files import complete_file
 from soft_ssl.large_scale import build_large, image_data
 from soft_ssl.pretrain import Stopped, pretrain, pretrain_config
-from soft_ssl.training import RunFolder, provenance
+from soft_ssl.runs import RunFolder, provenance
 from soft_ssl.transfer import Frozen, knn, linear, load_frozen
 
 TOP = Path(__file__).resolve().parent.parent

@@ -32,7 +32,7 @@ import torch
 from soft_ssl import datasets, mpi3d
 from soft_ssl.byol import BYOL
 from soft_ssl.cli import main
-from soft_ssl.training import RunFolder
+from soft_ssl.runs import RunFolder
 
 SEED = 0
 SECONDS = 120  # that a command may take
@@ -141,7 +141,8 @@ def run_digest(run: Path) -> str:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [str(file) for file in folder.rglob(".*") if file.is_file()]
+    "Unfinished files. A lock file without a process locks nothing, and goes with the next lock."
+    return [str(file) for file in folder.rglob(".*") if file.is_file() and file.suffix != ".lock"]
 
 
 class Place:

@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from soft_ssl.large_scale import LARGE_METHODS, build_large, image_data, load_pretrained, views
 from soft_ssl.pretrain import fit_large, here, pretrain_config
-from soft_ssl.training import RunFolder
+from soft_ssl.runs import RunFolder
 
 BOTTLENECKS = ("Continuous", "Softmax")
 SMALL = {"message_size": 16, "voc_size": 4, "proj_hidden": 64, "proj_size": 32, "workers": 0, "precision": "fp32", "log_every": 1}

@@ -14,7 +14,7 @@ from soft_ssl.factors import FactorDataset
 from soft_ssl.files import read_picture
 from soft_ssl.large_scale import PackedPictures, PictureFolder, build_large, fingerprint, image_data, n_classes, pack, write_digits
 from soft_ssl.pretrain import pretrain, pretrain_config
-from soft_ssl.training import RunFolder
+from soft_ssl.runs import RunFolder
 from soft_ssl.transfer import transfer
 
 COLOURS = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), "dog": (200, 200, 0), "egret": (0, 200, 200)}
