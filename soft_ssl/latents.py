@@ -42,7 +42,7 @@ from .factors import FactorDataset, Splits
 from .files import complete_file
 from .metrics import factor_distance, information, usage
 from .probes import RidgeProbes, linear_probe
-from .runs import RunFolder, load_strict, weights_checksum
+from .runs import RunFolder, load_strict, load_weights, weights_checksum
 from .training import SSLMethod
 
 # %% ../nbs/07_latents.ipynb #7aafc4aa
@@ -689,7 +689,7 @@ def history(
     rows = np.sort(np.random.default_rng(0).choice(np.concatenate(data.splits), n_images, replace=False))
     codes, shares, table = [], [], []
     for step, file in tqdm(run.snapshots().items(), desc="snapshots"):
-        load_strict(method.student, run.load_weights(file))
+        load_strict(method.student, load_weights(file))
         codes.append(codes_of(method, data, rows))
         scores = linear_probe(method, data, ridge=config["ridge"], n_sub_train=n_probe, n_sub_test=n_probe // 2, test_batch_size=n_probe)
         scores = scores[scores["feature"] == ("encoded" if codes[-1].symbols is None else "one_hot")]
