@@ -286,10 +286,9 @@ class RunFolder:
         file = self.best_file if checkpoint == "best" else self.checkpoint_file
         if not file.exists():
             raise FileNotFoundError(f"{self.path} has no {file.name} yet: go on with it by --reload")
-        state = self.load_best() if checkpoint == "best" else self.load_checkpoint()["method"]
         try:
-            load_strict(method, state)
-        except (RuntimeError, TypeError, AttributeError) as error:
+            load_strict(method, self.load_best() if checkpoint == "best" else self.load_checkpoint()["method"])
+        except (RuntimeError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"{file} does not fit the config.json beside it") from error
 
     def save_snapshot(self, student: nn.Module, step: int) -> None:
