@@ -22,12 +22,9 @@ train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, prob
 MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
 	--max_steps 500 --precision auto --compile auto --ridge 0.1
 
-# JupyterLab runs these in tests/test_browser.py where there is a browser; nbdev_test does where there is none
-IN_BROWSER := $(if $(wildcard /usr/bin/chromium),--skip_file_re '^(02_byol|07_latents|[_.])' --skip_folder_re '^(tutorials|[_.])')
-
-test: setup ## all tests, two at a time: the notebooks, then tests/ (those in a browser need /usr/bin/chromium)
-	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print $(IN_BROWSER)
-	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=12 -n 2 --dist loadfile tests
+test: setup ## all tests and all notebooks, two at a time (those in a browser need /usr/bin/chromium)
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=12 -n 2 \
+		--dist loadgroup --no-loadscope-reorder tests
 
 matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
 	$(BIN)/python tests/matrix.py

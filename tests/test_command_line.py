@@ -1,5 +1,7 @@
 "The command line as a user meets it: processes that are killed, files that are damaged, two processes at once."
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -10,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+
+from soft_ssl.cli import main
 
 SMALL = [
     "--message_size",
@@ -26,19 +30,26 @@ SMALL = [
 SMALL += ["--log_every", "2", "--n_sub_train", "400", "--n_sub_test", "200", "--final_eval_only"]
 
 
-def soft_ssl(*words, check=True):
-    "Runs the command line in a process of its own."
-    command = [sys.executable, "-m", "soft_ssl.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def soft_ssl(*words, check=True, alone=False):
+    "Runs the command line: in this process, which has imported all that it needs, or `alone` in one of its own."
+    words = [str(word) for word in words]
+    if alone:
+        command = [sys.executable, "-m", "soft_ssl.cli", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    else:
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+            try:
+                code = main(words)
+            except SystemExit as leave:
+                code = leave.code
+        done = subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
     assert not check or done.returncode == 0, done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    soft_ssl("download", "dsprites", folder, "1", "--source", "rendered")
-    return folder
+def data(dsprites):
+    return dsprites
 
 
 def weights(run: Path):
@@ -47,6 +58,7 @@ def weights(run: Path):
 
 @pytest.mark.parametrize("bottleneck", ["continuous", "softmax", "gumbel-softmax", "VQ"])
 def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
+    alone = bottleneck == "softmax"  # one of them as a user starts it
     soft_ssl(
         "train",
         "byol",
@@ -59,9 +71,10 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
         "--data_path",
         data,
         *SMALL,
+        alone=alone,
     )
     (run,) = tmp_path.glob("default/*")
-    done = soft_ssl("evaluate", "byol", "linear_probe", "--data_path", data, "--run_path", run)
+    done = soft_ssl("evaluate", "byol", "linear_probe", "--data_path", data, "--run_path", run, alone=alone)
     scores = pd.read_csv(run / "probes.csv")
     features = {"encoded", "embedding"} | ({"one_hot"} if bottleneck != "continuous" else set())
     assert list(scores) == ["run", "feature", "split", "factor", "metric", "score"]
@@ -71,7 +84,7 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
 
 
 def test_killed_and_reloaded_run_has_the_weights_of_one_never_killed(data, tmp_path):
-    options = ["--max_steps", 300, "--data_path", data, "--encode_method", "gumbelsoftmax", *SMALL]
+    options = ["--max_steps", 150, "--data_path", data, "--encode_method", "gumbelsoftmax", *SMALL]
     soft_ssl("train", "byol", "--root_path", tmp_path / "whole", *options)
     command = [
         sys.executable,
@@ -97,7 +110,7 @@ def test_killed_and_reloaded_run_has_the_weights_of_one_never_killed(data, tmp_p
     process.wait()
     (killed,), (whole,) = (tmp_path.glob(f"{name}/default/*") for name in ("killed", "whole"))
     stopped_at = torch.load(killed / "last.ckpt", weights_only=True)["step"]
-    assert 0 < stopped_at < 300
+    assert 0 < stopped_at < 150
     soft_ssl("train", "byol", "--root_path", tmp_path / "killed", *options, "--reload")
     for name, value in weights(whole).items():
         assert torch.equal(weights(killed)[name], value), name

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from large_scale_matrix import BOTTLENECKS, train_on
+from large_scale_matrix import BOTTLENECKS, train_on, worker
 
 from soft_ssl.large_scale import LARGE_METHODS
 from soft_ssl.pretrain import REQUEUE
@@ -28,8 +28,8 @@ def checkpoint(run: Path) -> dict:
 def both(tmp_path_factory):
     "All methods, two steps, on one process and on two."
     folder = tmp_path_factory.mktemp("both")
-    for processes in (1, 2):
-        train_on(processes, folder, 2, "exact")
+    worker(folder, 2, exact=True)
+    train_on(2, folder, 2, "exact")
     return folder
 
 

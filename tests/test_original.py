@@ -18,9 +18,9 @@ def archive(tmp_path_factory):
     return path
 
 
-def test_archive_becomes_an_original(archive, tmp_path):
+def test_archive_becomes_an_original(archive, dsprites, tmp_path):
     prepare("dsprites", tmp_path, archive=archive)
-    data, drawn = load("dsprites", 1, data_path=tmp_path), load("dsprites", 1, data_path=tmp_path / "drawn")
+    data, drawn = load("dsprites", 1, data_path=tmp_path), load("dsprites", 1, data_path=dsprites)
     assert (data.dataset.source, drawn.dataset.source) == ("original", "rendered")
     assert len(data.dataset) == 184_320
     assert (data.images("val", 500) == drawn.images("val", 500)).all()

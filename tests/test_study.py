@@ -1,5 +1,7 @@
 "The study as a command: killed in the middle and continued, and computed a second time."
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import time
 import pandas as pd
 import pytest
 
+from soft_ssl.cli import main
 from soft_ssl.experiment import submit
 from soft_ssl.study import configuration, expand, run_cells
 
@@ -28,9 +31,11 @@ def command(grid, data, root, *words):
 
 
 def study(*args):
-    done = subprocess.run(command(*args), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    "Runs the command in this process; its cells have their own."
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        code = main(command(*args)[3:])
+    assert code == 0, out.getvalue()
+    return out.getvalue()
 
 
 def alive(folder):
@@ -54,8 +59,8 @@ def grid(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
+def data(dsprites):
+    return dsprites
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,7 @@ def test_killed_in_the_middle_and_continued_gives_the_same_table(whole, grid, da
 def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data):
     done = study(grid, data, whole, "--repeats", "2")
     table = pd.read_csv(whole / "study-tiny" / "repeated.csv")
-    assert len(table) == 2 and (table["equal"] == table["scores"]).all() and (table["largest_difference"] == 0).all(), done.stdout
+    assert len(table) == 2 and (table["equal"] == table["scores"]).all() and (table["largest_difference"] == 0).all(), done
 
 
 def test_a_study_goes_through_submitit(data, tmp_path, monkeypatch):
