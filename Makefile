@@ -23,8 +23,7 @@ MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 
 	--max_steps 500 --precision auto --compile auto --ridge 0.1
 
 test: setup ## all tests and all notebooks, two at a time (those in a browser need /usr/bin/chromium)
-	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=12 -n 2 \
-		--dist loadgroup --no-loadscope-reorder tests
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=12 -n 2 tests
 
 matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
 	$(BIN)/python tests/matrix.py

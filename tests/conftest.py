@@ -7,17 +7,34 @@ import pytest
 # what takes longest begins first, so that at the end no core waits for another; all else follows in the order of its name
 FIRST = ("lab", "test_large_scale", "10_benchmark", "test_study", "one run", "test_browser", "test_command_line", "08_study", "09b_transfer", "temperature",
          "04_vq_byol", "test_faults", "test_matrix", "test_original", "09a_pretrain", "own_images", "03_simclr", "01f_training", "your_own_bottleneck")  # fmt: skip
+ONE_RUN = ("07_latents", "factor_traversals", "latent_inspection")  # notebooks that open the same run, or train it if there is none yet: not at once
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups down
+def group(nodeid):
+    "Tests of one group follow each other in one process: those of a file, whose fixtures are made once; a notebook is a group of its own."
+    file, _, name = nodeid.partition("::")
+    if "test_notebooks.py" in file:
+        notebook = name.partition("[")[2].rstrip("]")
+        return "one run" if notebook in ONE_RUN else notebook
+    return "lab" if name.startswith("test_jupyterlab_runs") else file.rpartition("/")[2].removesuffix(".py")
+
+
 def pytest_collection_modifyitems(items):
-    "A file is a group, whose fixtures are made once, where its tests do not name groups themselves."
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    names = [item.get_closest_marker("xdist_group").args[0] for item in items]
-    place = {name: FIRST.index(name) if name in FIRST else len(FIRST) for name in names}
-    items[:] = [item for _, item in sorted(zip(names, items), key=lambda pair: place[pair[0]])]
+    place = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(group(item.nodeid), len(FIRST)))
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is nothing to schedule
+def pytest_xdist_make_scheduler(config, log):
+    "Hands out whole groups, in the order above."
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):  # the marks of `--dist loadgroup` get lost in some versions of pytest
+            return group(nodeid)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")

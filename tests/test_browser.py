@@ -440,7 +440,6 @@ def screenshots(cells, path):
             cell.locator(".jupyter-widgets").first.screenshot(path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png")
 
 
-@pytest.mark.xdist_group("lab")
 @pytest.mark.parametrize("path", IN_LAB, ids=lambda path: path.stem)
 def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser, say, path):
     context = browser.new_context(viewport={"width": 1280, "height": 1600})

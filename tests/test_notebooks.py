@@ -10,7 +10,6 @@ from test_browser import CHROMIUM, IN_LAB, TOP
 NOTEBOOKS = [path for path in sorted(TOP.glob("nbs/**/*.ipynb")) if ".ipynb_checkpoints" not in path.parts and not (CHROMIUM.exists() and path in IN_LAB)]
 PACKAGES = ["nbdev.test", "torch", "torchvision", "accelerate", "sklearn.linear_model", "scipy.stats", "seaborn", "h5py", "test_browser"]
 SECONDS = 600  # that a notebook may take
-ONE_RUN = ("07_latents", "factor_traversals", "latent_inspection")  # that each of them opens, or trains if there is none yet: not at once
 
 
 def run(path, log):
@@ -22,6 +21,7 @@ def run(path, log):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(TOP)
+    multiprocessing.set_start_method(None, force=True)  # its own processes start as in any other program
     passed, _ = test_nb(path, skip_flags=get_config().tst_flags.split(), basepath=TOP)
     sys.exit(0 if passed else 1)
 
@@ -34,12 +34,7 @@ def processes():
     return context
 
 
-def parameter(path):
-    "Each notebook may run beside each other one, but for those of one run."
-    return pytest.param(path, id=path.stem, marks=pytest.mark.xdist_group("one run" if path.stem in ONE_RUN else path.stem))
-
-
-@pytest.mark.parametrize("path", map(parameter, NOTEBOOKS))
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, processes, tmp_path):
     process = processes.Process(target=run, args=(path, tmp_path / "log"))
     process.start()
