@@ -143,7 +143,7 @@ def open_npz(
                 raise ValueError(f"{name} is not a plain table of numbers")
             yield member, shape, dtype
     except Exception as error:  # zip's readers raise many kinds
-        raise ValueError(f"{path} is damaged or no .npz with a plain array {name} ({error}): fetch it again") from error
+        raise ValueError(f"{path} is damaged, cut short, or no .npz with a plain array {name} ({error}): fetch it again") from error
 
 
 def npz_shape(path: str | Path, name: str) -> tuple[int, ...]:
