@@ -7,6 +7,7 @@ __all__ = ['DATASETS', 'SOURCES', 'Recipe', 'dsprites_recipe', 'mpi3d_recipe', '
            'SplitData', 'load', 'folder_factors', 'from_folder', 'read_image', 'hold_out']
 
 # %% ../nbs/01c_datasets.ipynb #9c98f829
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -109,7 +110,8 @@ def prepare(
     if source == "rendered" and about.render is None:
         drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
         raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
-    if not path.exists():
+    left = path.with_name(f".{path.name}.lock").exists() and os.access(path.parent, os.W_OK)  # by a process that was killed
+    if not path.exists() or left:
         with file_lock(path):
             remove_unfinished(path)
             if not path.exists():  # another process may have made it meanwhile

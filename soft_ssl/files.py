@@ -99,6 +99,11 @@ def file_lock(
             raise BlockingIOError(busy) from None
         print(f"another process is making {path}: waiting for it", file=sys.stderr)
         lock.acquire()
+    except NotImplementedError:  # this system has no locks: work goes on without
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):  # nor has this file system
+            raise
     try:
         yield
     finally:
@@ -139,9 +144,11 @@ def open_npz(
             major, _ = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(member)
-            if dtype.kind not in "biuf" or fortran or not shape:
+            if dtype.kind not in "biuf" or fortran or not shape or min(shape) < 0:
                 raise ValueError(f"{name} is not a plain table of numbers")
             yield member, shape, dtype
+    except MemoryError:
+        raise
     except Exception as error:  # zip's readers raise many kinds
         raise ValueError(f"{path} is damaged, cut short, or no .npz with a plain array {name} ({error}): fetch it again") from error
 
@@ -265,8 +272,11 @@ def append(url: str, part: Path, most: int) -> None:
     try:
         answer, start, length = open_url(url, start)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # no byte is missing
+        if error.code == 416 and 0 < start <= most:  # no byte is missing
             return
+        if error.code == 416 and start:
+            part.unlink()
+            raise ConnectionError(f"sent more than the {most:,} bytes that are expected") from error
         raise
     if length > most:
         raise ConnectionError(f"has {length:,} bytes, more than the {most:,} that are expected")

@@ -121,7 +121,9 @@ def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str,
             if damaged := archive.testzip():
                 raise ValueError(f"checksum mismatch in {damaged}")
         state = torch.load(file, map_location=device, weights_only=True)
-        version = int(state["version"])
+        version, step = int(state["version"]), int(state["step"])
+        if step < 0 or not isinstance(state["method"], dict) or not isinstance(state["optimizer"], dict):
+            raise ValueError("its parts are of another kind")
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torch.load raises whatever its reader came across
@@ -197,7 +199,7 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         "One process at a time trains here. A failure removes a new run without a step, and gives one without a new checkpoint its config.json back."
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        with file_lock(self.path / "run", busy=f"another process trains in {self.path}: wait for it, or give another --run_id"):
+        with self.without_empty(made), file_lock(self.path / "run", busy=f"another process trains in {self.path}: wait for it, or give another --run_id"):
             remove_unfinished(self.config_file, self.metrics_file, self.evaluations_file, self.checkpoint_file, self.best_file)
             remove_unfinished(self.figures_folder / "*", self.snapshots_folder / "*")
             saved = time_of(self.checkpoint_file)
@@ -206,14 +208,24 @@ class RunFolder:
                 yield
             except BaseException:
                 with suppress(OSError):  # the error that is raised says more than a full disk here
-                    if made and not self.checkpoint_file.exists() and not self.metrics_file.exists():
-                        shutil.rmtree(self.path)
-                        for folder in made[1:]:  # as far up as they are empty
-                            folder.rmdir()
+                    if not self.checkpoint_file.exists() and not self.metrics_file.exists():
+                        shutil.rmtree(self.path) if made else self.clear()
                     elif config and saved and saved == time_of(self.checkpoint_file):
                         with complete_file(self.config_file) as unfinished:
                             unfinished.write_bytes(config)
                 raise
+
+    @staticmethod
+    @contextmanager
+    def without_empty(made: list[Path]) -> Iterator[None]:
+        "Removes the folders that were made for a run, innermost first, if the block fails and leaves them empty."
+        try:
+            yield
+        except BaseException:
+            for folder in made:
+                with suppress(OSError):  # it is not empty, or is gone
+                    folder.rmdir()
+            raise
 
     def clear(self) -> None:
         "Removes what a run wrote that has no checkpoint: nothing that was learnt is lost."

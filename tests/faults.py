@@ -141,8 +141,7 @@ def run_digest(run: Path) -> str:
 
 
 def leftovers(folder: Path) -> list[str]:
-    "Unfinished files. A lock file without a process locks nothing, and goes with the next lock."
-    return [str(file) for file in folder.rglob(".*") if file.is_file() and file.suffix != ".lock"]
+    return [str(file) for file in folder.rglob(".*") if file.is_file()]
 
 
 class Place:

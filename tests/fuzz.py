@@ -176,8 +176,8 @@ def checked_checkpoint(file: Path, rng: np.random.Generator) -> str:
     name = sorted(weights)[rng.integers(len(weights))]
     ways: dict[str, Callable[[], Any]] = {
         "no version": lambda: state.pop("version"), "no weights": lambda: state.pop("method"), "no optimizer": lambda: state.pop("optimizer"),
-        "older version": lambda: state.update(version=0), "newer version": lambda: state.update(version=99),
-        "version in words": lambda: state.update(version="one"),
+        "older version": lambda: state.update(version=0), "newer version": lambda: state.update(version=99), "no step": lambda: state.pop("step"),
+        "version in words": lambda: state.update(version="one"), "step in words": lambda: state.update(step="two"), "step below 0": lambda: state.update(step=-3),
         "weights are a list": lambda: state.update(method=[1, 2]), "a weight is missing": lambda: weights.pop(name), "a weight is a word": lambda: weights.update({name: "0"}),
         "a weight too many": lambda: weights.update(more=torch.zeros(3)), "a weight of another shape": lambda: weights.update({name: torch.zeros(7, 7)}),
     }  # fmt: skip
