@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix large bench study digits faults fuzz installations soak lab docs readme notebooks clean
+.PHONY: help setup train test matrix bench study digits faults fuzz installations soak lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,11 +25,8 @@ MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 
 test: setup ## all tests and all notebooks, two at a time (those in a browser need /usr/bin/chromium)
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=12 -n 2 tests
 
-matrix: setup ## every method, bottleneck and data set: ten steps and an evaluation each
-	$(BIN)/python tests/matrix.py
-
-large: setup ## every large-scale method, plain and with the bottleneck, on one process and on two
-	OMP_NUM_THREADS=1 $(BIN)/python tests/large_scale_matrix.py
+matrix: setup ## every method, bottleneck, data set and encoder: ten steps and an evaluation each; and each method on two processes
+	OMP_NUM_THREADS=1 $(BIN)/python tests/matrix.py
 
 bench: setup ## speed and memory against the plain formulation (half an hour; `soft-ssl benchmark --quick`: two minutes)
 	$(BIN)/soft-ssl benchmark

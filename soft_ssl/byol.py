@@ -6,10 +6,13 @@
 __all__ = ['negative_cosine', 'BYOL']
 
 # %% ../nbs/02_byol.ipynb #6dc2885d
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from .training import Output, SSLMethod
+from .method import Method, Progress
+from .networks import at_least_float32
 
 # %% ../nbs/02_byol.ipynb #0a5b8869
 def negative_cosine(
@@ -17,21 +20,26 @@ def negative_cosine(
     target: Tensor,  # `(B, D)`: what the teacher says; no gradient flows into it
 ) -> Tensor:  # scalar, from -1 (same direction) to 1
     "Minus the cosine between prediction and target, mean over the batch (BYOL, arXiv 2006.07733, eq. 2, up to scale and shift)."
-    return (
-        -(F.normalize(predicted.float(), dim=1) * F.normalize(target.detach().float(), dim=1)).sum(1).mean()
-    )
+    predicted, target = at_least_float32(predicted), at_least_float32(target.detach())
+    return -(F.normalize(predicted, dim=1) * F.normalize(target, dim=1)).sum(1).mean()
 
 # %% ../nbs/02_byol.ipynb #8f0cc885
-class BYOL(SSLMethod):
+class BYOL(Method):
     "Bootstrap your own latent (arXiv 2006.07733), with a bottleneck between encoder and projector."
 
-    def loss(
+    has_teacher = True
+
+    def __init__(
         self,
-        students: tuple[Output, Output],  # what the student makes of view 1 and of view 2
-        targets: tuple[Output, Output],  # what the teacher makes of them
-    ) -> Tensor:  # scalar, from -1 to 1
+        *parts: Any,  # student and predictor: `make_parts`
+        squared_distance: bool = False,  # the loss as published, the sum of both squared distances 2 - 2 cos, in place of the mean of both -cos
+        **options: Any,  # of `Method`
+    ):
+        "Raises `ValueError` naming an option that is out of range."
+        super().__init__(*parts, **options)
+        self.squared_distance = squared_distance
+
+    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, from -1 to 1; squared distances from 0 to 8
         "The student predicts, from each view, what the teacher says of the other (section 3.1)."
-        (one, two), (target1, target2) = students, targets
-        first = negative_cosine(self.predictor(one.projected), target2.projected)
-        second = negative_cosine(self.predictor(two.projected), target1.projected)
-        return (first + second) / 2
+        loss = (negative_cosine(predicted[0], targets[1]) + negative_cosine(predicted[1], targets[0])) / 2
+        return 4 + 4 * loss if self.squared_distance else loss

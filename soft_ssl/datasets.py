@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ImageOps
 from torch import Tensor
 
 from . import dsprites, mpi3d
@@ -22,13 +21,14 @@ from soft_ssl.factors import (
     Composition,
     FactorDataset,
     Factors,
+    ImageData,
     Splits,
     StoredImages,
     split_by_composition,
     write_factor_file,
 )
 from soft_ssl.files import (
-    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
+    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, file_lock, find_named, folder_files, folder_stamp, listing_digest, picture_names,
     printable, read_picture, remove_unfinished,
 )
 
@@ -69,7 +69,7 @@ def mpi3d_recipe(name: str, archive: str, factors: Factors, drawn: Factors | Non
     )  # fmt: skip
 
 
-DATASETS = {
+DATASETS: dict[str, Recipe] = {
     "dsprites": dsprites_recipe(dsprites.FACTORS),
     "dsprites_full": dsprites_recipe(dsprites.FULL_FACTORS),
     "mpi3d": mpi3d_recipe("mpi3d", "mpi3d_real", mpi3d.FACTORS, mpi3d.STUDY_FACTORS),
@@ -83,15 +83,13 @@ SOURCES = ("auto", "original", "rendered")
 
 
 def recipe(name: str) -> Recipe:
-    "What is known of a data set. Raises `ValueError` for an unknown name."
-    if name not in DATASETS:
-        raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, but is {name!r}")
-    return DATASETS[name]
+    "What is known of a data set, or of one of your own by its import path. Raises `ValueError` for an unknown name."
+    return find_named(name, DATASETS, "dataset", Recipe)
 
 # %% ../nbs/01c_datasets.ipynb #86256ea6
 def data_file(data_path: str | Path, name: str, source: str) -> Path:
     "Where the file of a data set stands."
-    return expand(data_path) / f"{name}_{source}.h5"
+    return expand(data_path) / f"{name.rpartition('.')[2]}_{source}.h5"
 
 
 def prepare(
@@ -126,6 +124,7 @@ def prepare(
 def make_file(about: Recipe, path: Path, source: str, archive: Path | None) -> None:
     "Draws, or fetches and converts. What was fetched stays until it is converted, or turns out to be damaged."
     if source == "rendered":
+        assert about.render is not None  # as `prepare` checked
         about.render(path)
     elif archive is not None:
         about.convert(archive, path)
@@ -142,14 +141,14 @@ def make_file(about: Recipe, path: Path, source: str, archive: Path | None) -> N
 class SplitData(NamedTuple):
     "A data set with its composition split."
 
-    dataset: FactorDataset
+    dataset: ImageData
     splits: Splits
     K: int
 
     @property
     def title(self) -> str:
-        "Name, source and K, for tables and plots."
-        return f"{self.dataset.name} ({self.dataset.source}), K={self.K}"
+        "Name, source and, where combinations are held back, K: for tables and plots."
+        return f"{self.dataset.name} ({self.dataset.source})" + (f", K={self.K}" if self.K else "")
 
     def rows(
         self,
@@ -163,7 +162,7 @@ class SplitData(NamedTuple):
         return rows if not 0 < n < len(rows) else np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
 
     def images(self, part: str, n: int = 0) -> Tensor:
-        "uint8 `(n, H, W, C)`: the images of `rows(part, n)`."
+        "uint8 `(n, C, H, W)`, channels last in memory: the images of `rows(part, n)`."
         return self.dataset.images(self.rows(part, n))
 
     def stored(self, part: str) -> StoredImages:
@@ -255,6 +254,8 @@ def from_folder(
 
 def read_image(file: Path, side: int) -> np.ndarray:  # uint8 `(1, side, side, 3)`
     "One image in colour, its middle square resized. Raises `ValueError` if it cannot be read."
+    from PIL import ImageOps
+
     return np.asarray(ImageOps.fit(read_picture(file), (side, side)))[None]
 
 

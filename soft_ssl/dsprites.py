@@ -61,7 +61,7 @@ def inside(
     if shape == 1:
         return (u / ELLIPSE_HALF_AXES[0]).square() + (v / ELLIPSE_HALF_AXES[1]).square() <= 1
     angle = torch.linspace(0, math.pi, 512)  # the heart is symmetric: half a turn is enough
-    radius = sum(a * torch.cos(k * angle) for k, a in enumerate(HEART_COSINES))
+    radius = sum((a * torch.cos(k * angle) for k, a in enumerate(HEART_COSINES)), torch.zeros(()))
     nearest = (torch.atan2(u.abs(), -v) * (511 / math.pi)).round().long()
     return torch.hypot(u, v) <= radius[nearest]
 

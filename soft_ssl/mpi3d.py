@@ -338,7 +338,8 @@ def render(
     )
 
     def draw_part(number: int) -> Iterator[np.ndarray]:
-        return draw_block(np.unravel_index(number, factors.sizes[:PART]), factors)
+        colour, shape, size = map(int, np.unravel_index(number, factors.sizes[:PART]))
+        return draw_block((colour, shape, size), factors)
 
     return write_factor_parts(path, draw_part, int(np.prod(factors.sizes[PART:])), factors.values(np.arange(len(factors))), factors,
                               "mpi3d", "rendered", hashlib.sha256(recipe.encode()).hexdigest())  # fmt: skip

@@ -8,7 +8,7 @@ __all__ = ['MAX_DEGREES', 'VIEWS', 'uniform', 'take_pixels', 'turn_and_scale', '
 
 # %% ../nbs/01d_views.ipynb #3b38f758
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,27 +26,25 @@ def uniform(
 
 
 def take_pixels(
-    images: Tensor,  # uint8 `(B, H, W, C)`
+    images: Tensor,  # uint8 `(B, C, H, W)`
     rows: Tensor,  # int64, broadcasts to `(B, H, W)`: the row that each pixel of the view is copied from
     columns: Tensor,  # likewise
-) -> Tensor:  # uint8 `(B, H, W, C)`; black where the row or column lies outside
+) -> Tensor:  # uint8 `(B, C, H, W)`; black where the row or column lies outside
     "Copies each pixel of the view from a place in its image."
-    batch, height, width, channels = images.shape
+    batch, channels, height, width = images.shape
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
-    source = (
-        (rows * width + columns).masked_fill(outside, 0).expand(batch, height, width).reshape(batch, -1, 1)
-    )
-    taken = images.reshape(batch, -1, channels).gather(1, source.expand(-1, -1, channels)).view_as(images)
-    return taken.masked_fill(outside.expand(batch, height, width)[..., None], 0)
+    source = (rows * width + columns).masked_fill(outside, 0).expand(batch, height, width).reshape(batch, 1, -1)
+    taken = images.flatten(2).gather(2, source.expand(-1, channels, -1)).view(images.shape)
+    return taken.masked_fill(outside.expand(batch, height, width)[:, None], 0)
 
 # %% ../nbs/01d_views.ipynb #78f8dc5e
 def turn_and_scale(
-    images: Tensor,  # uint8 `(B, H, W, C)`
+    images: Tensor,  # uint8 `(B, C, H, W)`
     degrees: Tensor,  # `(B,)`, clockwise
     scale: Tensor,  # `(B,)`, above 0: under 1 shrinks
-) -> Tensor:  # uint8 `(B, H, W, C)`
+) -> Tensor:  # uint8 `(B, C, H, W)`
     "Turns and scales each image about its centre, nearest pixel."
-    _, height, width, _ = images.shape
+    height, width = images.shape[2:]
     angle = (degrees * math.pi / 180).to(images.device)[:, None, None]
     cos, sin = (
         angle.cos() / scale.to(images.device)[:, None, None],
@@ -60,14 +58,14 @@ def turn_and_scale(
 
 # %% ../nbs/01d_views.ipynb #2548aa37
 def resized_crop(
-    images: Tensor,  # uint8 `(B, H, W, C)`
+    images: Tensor,  # uint8 `(B, C, H, W)`
     top: Tensor,  # `(B,)`, int64
     left: Tensor,  # `(B,)`, int64
     height: Tensor,  # `(B,)`, int64: of the box
     width: Tensor,  # `(B,)`, int64
-) -> Tensor:  # uint8 `(B, H, W, C)`
+) -> Tensor:  # uint8 `(B, C, H, W)`
     "Enlarges a box of each image, nearest pixel."
-    _, full_height, full_width, _ = images.shape
+    full_height, full_width = images.shape[2:]
     down = top[:, None] + torch.arange(full_height) * height[:, None] // full_height
     across = left[:, None] + torch.arange(full_width) * width[:, None] // full_width
     return take_pixels(images, down[:, :, None].to(images.device), across[:, None, :].to(images.device))
@@ -76,7 +74,7 @@ def resized_crop(
 def random_boxes(
     generator: Generator,
     n: int,  # how many boxes
-    size: tuple[int, int],  # height and width of the images
+    size: Sequence[int],  # height and width of the images
     area: tuple[float, float],  # bounds of the box's share of the image
     ratio: tuple[float, float] = (1.0, 1.0),  # bounds of its width by its height, drawn evenly on a log scale
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # top, left, height, width: `(n,)` each
@@ -97,24 +95,26 @@ def random_boxes(
 
 # %% ../nbs/01d_views.ipynb #b1041807
 def blur(
-    images: Tensor,  # uint8 `(B, H, W, C)`
+    images: Tensor,  # uint8 `(B, C, H, W)`
     sigma: Tensor,  # `(B,)`, pixels, above 0
-) -> Tensor:  # uint8 `(B, H, W, C)`
+) -> Tensor:  # uint8 `(B, C, H, W)`
     "Gaussian blur of each image with a kernel of 5×5 pixels."
     offsets = torch.arange(-2, 3, device=images.device)
     weights = (-0.5 * (offsets / sigma.to(images.device)[:, None]).square()).softmax(1)  # (B, 5)
-    x = F.pad(images.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="reflect")
-    height, width = images.shape[1:3]
-    x = sum(weights[:, i, None, None, None] * x[:, :, i : i + height] for i in range(5))
-    x = sum(weights[:, i, None, None, None] * x[..., i : i + width] for i in range(5))
-    return x.round().byte().permute(0, 2, 3, 1)
+    x = F.pad(images.float(), (2, 2, 2, 2), mode="reflect")
+    height, width = images.shape[2:]
+    zero = torch.zeros(())
+    x = sum((weights[:, i, None, None, None] * x[:, :, i : i + height] for i in range(5)), zero)
+    x = sum((weights[:, i, None, None, None] * x[..., i : i + width] for i in range(5)), zero)
+    return x.round().byte()
 
 # %% ../nbs/01d_views.ipynb #62a3778a
 def grey(
-    images: Tensor,  # float `(B, H, W, 3)`, whole numbers from 0 to 255
-) -> Tensor:  # `(B, H, W, 1)`, likewise
+    images: Tensor,  # float `(B, 3, H, W)`, whole numbers from 0 to 255
+) -> Tensor:  # `(B, 1, H, W)`, likewise
     "Brightness as the eye weighs it (ITU-R 601-2), rounded down."
-    return (images @ images.new_tensor([0.2989, 0.587, 0.114]))[..., None].floor()
+    weights = images.new_tensor([0.2989, 0.587, 0.114])
+    return torch.einsum("bchw,c->bhw", images, weights)[:, None].floor()
 
 
 def blend(images: Tensor, other: Tensor, share: Tensor) -> Tensor:
@@ -123,10 +123,10 @@ def blend(images: Tensor, other: Tensor, share: Tensor) -> Tensor:
 
 
 def jitter_colour(
-    images: Tensor,  # uint8 `(B, H, W, 3)`
+    images: Tensor,  # uint8 `(B, 3, H, W)`
     factors: Tensor,  # `(B, 3)`: of brightness, contrast and saturation; 1 changes nothing
     order: Tensor,  # `(B, 3)`, int64: a permutation of 0 (brightness), 1 (contrast), 2 (saturation)
-) -> Tensor:  # uint8 `(B, H, W, 3)`
+) -> Tensor:  # uint8 `(B, 3, H, W)`
     "Brightness, contrast and saturation of each image, in its own order."
     x, factors, order = images.float(), factors.to(images.device), order.to(images.device)
     others = (torch.zeros_like, lambda x: grey(x).mean((1, 2, 3), keepdim=True), grey)
@@ -143,9 +143,9 @@ MAX_DEGREES = 4.0
 def some(
     generator: Generator,
     p: float,  # probability
-    images: Tensor,  # `(B, H, W, C)`
+    images: Tensor,  # `(B, C, H, W)`
     changed: Tensor,  # the same, after a change
-) -> Tensor:  # `(B, H, W, C)`
+) -> Tensor:  # `(B, C, H, W)`
     "Each image changed with probability `p`."
     chosen = (torch.rand(len(images), generator=generator) < p).to(images.device)
     return torch.where(chosen[:, None, None, None], changed, images)
@@ -171,7 +171,7 @@ def crop_view(images: Tensor, generator: Generator) -> Tensor:
         generator,
         0.9,
         images,
-        resized_crop(images, *random_boxes(generator, n, tuple(images.shape[1:3]), (0.81, 1))),
+        resized_crop(images, *random_boxes(generator, n, images.shape[2:], (0.81, 1))),
     )
     return some(
         generator,
@@ -188,12 +188,12 @@ def gaussian_view(images: Tensor, generator: Generator) -> Tensor:
 
 def color_view(images: Tensor, generator: Generator) -> Tensor:
     "Crop, colour jitter and grey, as MPI3D's studies use them. Raises `ValueError` for images without colour."
-    if images.shape[-1] != 3:
+    if images.shape[1] != 3:
         raise ValueError(
-            f"the color view needs images with 3 channels, but these have {images.shape[-1]}: use another augment"
+            f"the color view needs images with 3 channels, but these have {images.shape[1]}: use another augment"
         )
     n = len(images)
-    boxes = random_boxes(generator, n, tuple(images.shape[1:3]), (0.5, 1), (3 / 4, 4 / 3))
+    boxes = random_boxes(generator, n, images.shape[2:], (0.5, 1), (3 / 4, 4 / 3))
     images = some(generator, 0.9, images, resized_crop(images, *boxes))
     factors, order = (
         uniform(generator, 3 * n, 0.6, 1.4).reshape(n, 3),

@@ -5,9 +5,9 @@ import os
 import pytest
 
 # what takes longest begins first, so that at the end no core waits for another; all else follows in the order of its name
-FIRST = ("lab", "test_large_scale", "10_benchmark", "test_study", "one run", "test_browser", "test_command_line", "08_study", "09b_transfer", "temperature",
-         "04_vq_byol", "test_faults", "test_matrix", "test_original", "09a_pretrain", "own_images", "03_simclr", "01f_training", "your_own_bottleneck")  # fmt: skip
-ONE_RUN = ("07_latents", "factor_traversals", "latent_inspection")  # notebooks that open the same run, or train it if there is none yet: not at once
+FIRST = ("lab", "test_large_scale", "94_benchmark", "test_study", "one run", "test_browser", "test_command_line", "04a_study", "05a_transfer", "temperature",
+         "02d_vq", "test_faults", "test_matrix", "test_original", "05_scale", "own_images", "02a_simclr", "01g_learner", "02c_prototypes", "your_own_bottleneck")  # fmt: skip
+ONE_RUN = ("03b_latents", "factor_traversals", "latent_inspection")  # notebooks that open the same run, or train it if there is none yet: not at once
 
 
 def group(nodeid):

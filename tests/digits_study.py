@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from soft_ssl.experiment import build_method
 from soft_ssl.files import complete_file
-from soft_ssl.large_scale import build_large, image_data
-from soft_ssl.pretrain import Stopped, pretrain, pretrain_config
+from soft_ssl.learner import Stopped
+from soft_ssl.pictures import IMAGE_SETS, image_data
 from soft_ssl.runs import RunFolder, provenance
-from soft_ssl.transfer import Frozen, knn, linear, load_frozen
+from soft_ssl.scale import preset_config, pretrain
+from soft_ssl.transfer import FrozenBackbone, knn, linear, load_frozen
 
 TOP = Path(__file__).resolve().parent.parent
 BOTTLENECKS, SEEDS = ("Continuous", "Softmax"), (0, 1, 2)
@@ -23,7 +25,7 @@ RECIPE = {"epochs": 16, "train_batch_size": 32, "optimizer": "AdamW", "lr": 0.00
 TAU, LRS, L2S = "1", "0.1,0.3,1,3", "0,0.0001"  # the temperature of training, fixed beforehand; what is chosen on held-back images
 
 
-def read(frozen: Frozen) -> list[dict]:
+def read(frozen: FrozenBackbone) -> list[dict]:
     "Accuracy on the test images: of neighbours, and of the linear probe that is best on held-back training images."
     neighbours = knn(frozen, taus=TAU).assign(evaluation="kNN")
     probes = linear(frozen, taus=TAU, lrs=LRS, l1s="0", l2s=L2S).query("chosen and split == 'test'").assign(evaluation="linear")
@@ -31,11 +33,11 @@ def read(frozen: Frozen) -> list[dict]:
     return pd.concat([neighbours[columns], probes[columns]]).to_dict("records")
 
 
-def untrained(trained: Frozen, config: dict) -> Frozen:
+def untrained(trained: FrozenBackbone, config: dict) -> FrozenBackbone:
     "The same network before its first step, on the same images."
-    method = build_large(config).to(trained.device).eval()
-    network = method.student
-    return Frozen(network.encoder, network.embedder, network.bottleneck, trained.train, trained.test, method.prepare)
+    known = IMAGE_SETS[config["dataset"]]
+    method = build_method(config, config["data"]["image_shape"], (known.mean, known.std))
+    return FrozenBackbone(method.to(trained.device).student, trained.train, trained.test)
 
 
 def scores_of(run: RunFolder, data: str) -> pd.DataFrame:
@@ -85,7 +87,7 @@ def main() -> int:  # exit code
         return 1
     with complete_file(Path(args.out) / "scores.csv") as unfinished:
         pd.concat(tables).to_csv(unfinished, index=False, float_format="%.4f")
-    about = pretrain_config("byol", "digits", RECIPE) | {
+    about = {"preset": "digits"} | preset_config("byol", "digits", RECIPE) | {
         "seeds": sorted({int(seed) for table in tables for seed in table["seed"]}), "bottlenecks": BOTTLENECKS, "taus": TAU, "lrs": LRS, "l2s": L2S, "versions": provenance(),
         "train_images": len(image_data("digits", args.data)), "test_images": len(image_data("digits", args.data, train=False)),
     }

@@ -24,12 +24,22 @@ from typing import NamedTuple
 os.environ["SOFT_SSL_CHECKPOINT_SECONDS"] = "0"  # a checkpoint at every logged step
 os.environ["OMP_NUM_THREADS"] = "1"  # a forked child has none of its parent's threads
 
+# what commands import when they need it: here before the forks, so that a fault meets a command and not an import
+import accelerate  # noqa: F401
+import fastcore.docments  # noqa: F401
 import h5py
 import numpy as np
 import pandas as pd
+import scipy.optimize
+import scipy.stats  # noqa: F401
+import seaborn  # noqa: F401
+import sklearn.ensemble
+import sklearn.linear_model
+import sklearn.metrics  # noqa: F401
 import torch
+import torchvision.transforms.v2  # noqa: F401
 
-from soft_ssl import datasets, mpi3d
+from soft_ssl import commands, datasets, mpi3d  # noqa: F401
 from soft_ssl.byol import BYOL
 from soft_ssl.cli import main
 from soft_ssl.runs import RunFolder

@@ -69,8 +69,8 @@ def installed(python: str, torch: str, folder: Path) -> dict[str, object]:
         said([bin_ / "soft-ssl", *RUN, "--data_path", folder, "--root_path", folder], folder)
         assert list(folder.glob("default/*/probes.csv")), "no scores"
         said([bin_ / "python", "-m", "pip", "uninstall", "--quiet", "-y", *JUPYTER], folder)
-        said([bin_ / "python", "-c", "import soft_ssl.cli, soft_ssl.latents"], folder)
-        seconds, all_of_it = (min(float(said([bin_ / "python", "-c", IMPORT.format(part)], folder)) for _ in range(3)) for part in ("", ".cli"))
+        said([bin_ / "python", "-c", "import soft_ssl.commands, soft_ssl.latents"], folder)
+        seconds, all_of_it = (min(float(said([bin_ / "python", "-c", IMPORT.format(part)], folder)) for _ in range(3)) for part in ("", ".commands"))
         assert seconds < LONGEST_IMPORT, f"import takes {seconds:.1f} s"
         happened = f"torch {version}: help, five steps with scores, and without Jupyter `import soft_ssl` in {seconds:.2f} s, all that the command needs in {all_of_it:.1f} s"
         row |= {"tries": 1, "ended well": 1, "what happened": happened}

@@ -1,7 +1,10 @@
-"Every method × bottleneck × data set: ten steps, evaluated, finite. `make matrix` prints the table."
+"""Every method × bottleneck × data set × encoder: ten steps, evaluated, finite; and each method on two processes, equal to one. `make matrix` prints the tables.
+
+With `--worker FOLDER` it trains each method in the processes that torchrun started, in double precision, one run folder each."""
 
 import contextlib
 import io
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,27 +12,27 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
 
 from soft_ssl import mpi3d
-from soft_ssl.datasets import DATASETS, data_file, load
-from soft_ssl.experiment import METHODS, train
-from soft_ssl.training import BOTTLENECKS
+from soft_ssl.datasets import DATASETS, data_file
+from soft_ssl.devices import process_state
+from soft_ssl.experiment import METHODS, build_method, full_config, train
+from soft_ssl.learner import ImageBatches, PictureBatches, fit
+from soft_ssl.method import BOTTLENECKS
+from soft_ssl.pictures import IMAGE_SETS, image_data, views
+from soft_ssl.runs import RunFolder
+from soft_ssl.scale import HEADS_OF, preset_config
 
-SMALL = {
-    "max_steps": 10,
-    "message_size": 4,
-    "voc_size": 4,
-    "h_dim": 4,
-    "hidden_size": 8,
-    "train_batch_size": 16,
-}
-SMALL |= {"n_sub_train": 200, "n_sub_test": 100, "final_eval_only": True, "show_progress": False}
-ALL = [("dsprites", K) for K in (1, 2)] + [("mpi3d", K) for K in range(1, 7)]
-ALL += [(f"mpi3d_{name}", K) for name, K in (("toy", 3), ("realistic", 3), ("real", 3), ("complex", 2))]
+SMALL = {"max_steps": 10, "message_size": 4, "voc_size": 4, "hidden_size": 8, "train_batch_size": 16, "proj_hidden": 32, "n_sub_train": 200, "n_sub_test": 100}
+SMALL |= {"final_eval_only": True, "show_progress": False}
+ENCODERS = {"CNN": {"h_dim": 4}, "ResNet10": {}}
+PLACES = {"dsprites": {"dataset_K": 1}, "mpi3d": {"dataset_K": 3}, "folder": {"image_size": 64, "workers": 0}}
 
 
 def stand_ins(folder: Path) -> None:
-    "Small grids in place of MPI3D's million images; the recordings are imitated by drawings that go through their readers."
+    "Small grids in place of MPI3D's million images, the recordings imitated by drawings that go through their readers; and a folder of pictures."
     for name, about in DATASETS.items():
         if not name.startswith("mpi3d") or name == "mpi3d_full":
             continue
@@ -38,19 +41,24 @@ def stand_ins(folder: Path) -> None:
         if name == "mpi3d":
             mpi3d.render(data_file(folder, name, "rendered"), grid)
         else:
-            np.savez(
-                folder / f"{name}.npz", images=mpi3d.draw(grid.values(np.arange(len(grid))), grid).numpy()
-            )
+            np.savez(folder / f"{name}.npz", images=mpi3d.draw(grid.values(np.arange(len(grid))), grid).numpy())
             mpi3d.convert_original(folder / f"{name}.npz", data_file(folder, name, "original"), grid, name)
+    pixels = np.random.default_rng(0)
+    for label in ("egret", "heron"):
+        for number in range(40):
+            file = folder / "pictures" / ("val" if number % 4 == 3 else "train") / label / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.integers(0, 256, (8, 8, 3), np.uint8)).resize((72, 66)).save(file)
 
 
-def cell(method: str, bottleneck: str, dataset: str, K: int, folder: Path) -> str:
+def cell(method: str, bottleneck: str, dataset: str, encoder: str, folder: Path, **options) -> str:
     "What one combination comes to: the number of finite scores, or what is wrong."
     said = io.StringIO()
+    chosen = SMALL | ENCODERS[encoder] | PLACES.get(dataset, {}) | options
+    chosen |= {"data_path": str(folder / "pictures" if dataset == "folder" else folder), "root_path": str(folder / "runs")}
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            run = train(method, encode_method=bottleneck, dataset=dataset, dataset_K=K, data_path=str(folder),
-                        root_path=str(folder / "runs"), **SMALL)  # fmt: skip
+            run = train(method, encode_method=bottleneck, dataset=dataset, encoder_type=encoder, **chosen)
         except Exception as error:  # noqa: BLE001, the table says what happened
             return f"{type(error).__name__}: {error}"
     metrics, probes = pd.read_csv(run.metrics_file), pd.read_csv(run.probes_file)
@@ -59,25 +67,100 @@ def cell(method: str, bottleneck: str, dataset: str, K: int, folder: Path) -> st
     return f"ok ({len(probes)} scores)"
 
 
-def matrix(chosen: list[tuple[str, int]], folder: Path) -> pd.DataFrame:
-    "A row for each data set and K, a column for each method and bottleneck."
+def matrix(folder: Path) -> pd.DataFrame:
+    "A row for each method and bottleneck, a column for each data set and encoder."
     stand_ins(folder)
-    table = {}
-    for dataset, K in chosen:
-        source = load(dataset, K, data_path=folder).dataset.source
-        table[f"{dataset} ({source}) K={K}"] = {
-            (method, bottleneck): cell(method, bottleneck, dataset, K, folder)
-            for method in METHODS
-            for bottleneck in BOTTLENECKS
-        }
+    table = {(method, bottleneck): {f"{dataset}, {encoder}": cell(method, bottleneck, dataset, encoder, folder) for dataset in PLACES for encoder in ENCODERS}
+             for method in METHODS for bottleneck in BOTTLENECKS}  # fmt: skip
     return pd.DataFrame(table).T
 
 
-if __name__ == "__main__":
+# --- one process and two ---
+
+EXACT = {"max_steps": 2, "optimizer": "SGD", "wd": 0.0, "lr": 1e-6, "warmup_epochs": 0.0, "precision": "fp32", "log_every": 1, "show_progress": False}
+MORE = {"moco": {"queue_size": 64}, "moco-simclr": {"queue_size": 2}, "swav": {"queue_size": 16, "queue_epoch": 0, "freeze_epochs": 0.0}, "dino": {"freeze_epochs": 0.0}}
+SHARED = [(method, "Softmax") for method in METHODS if method != "vq-byol"] + [("byol", "Continuous"), ("byol", "GumbelSoftmax"), ("vq-byol", "VQ"), ("simclr", "VQ")]
+LIMITS = {"loss": 1e-6, "gradient": 1e-9, "weights and buffers": 1e-9}  # losses are logged in single precision
+PUBLISHED = [(method, bottleneck) for method in HEADS_OF for bottleneck in ("Continuous", "Softmax")]
+
+
+def exact(method: str, bottleneck: str, published: bool, folder: Path) -> None:
+    "Trains two steps in double precision and with hardly any step, so that gradients can be compared."
+    more = MORE.get(method, {}) | EXACT | {"encode_method": bottleneck, "message_size": 16, "voc_size": 4, "channel_tau_teacher": 0.5, "train_batch_size": 16}
+    if bottleneck == "VQ":
+        more |= {"revive": True, "warm_up_batches": 1}
+    if published:
+        small = {"proj_hidden": 64, "proj_size": 32, "data_path": str(folder), "workers": 0} | ({"pred_hidden": 64} if method == "byol" else {})
+        config, shape = preset_config(method, "digits", small | more), (16, 16, 3)
+        statistics = (torch.tensor(IMAGE_SETS["digits"].mean), torch.tensor(IMAGE_SETS["digits"].std))
+        batches = PictureBatches(image_data("digits", folder), views(16, crop_min=0.4, flip=False), 16, 0, 0)
+    else:
+        config, shape = full_config(method, {"h_dim": 4, "hidden_size": 16, "proj_hidden": 32} | more), (64, 64, 1)
+        statistics = (torch.tensor([0.5]), torch.tensor([0.2]))
+        coarse = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        batches = ImageBatches((torch.nn.functional.interpolate(coarse, size=64) * 255).byte(), "resize", 16, 0)
+    built = build_method(config, shape, statistics).double()
+    noise = torch.Generator().manual_seed(1)
+    with torch.no_grad():  # at the very first step most of a ResNet has no gradient: its blocks begin at zero
+        for name, weight in built.student.named_parameters():
+            if name.endswith("bn2.weight"):
+                weight += torch.rand(weight.shape, generator=noise)
+    if built.has_teacher:
+        built.teacher.load_state_dict(built.student.state_dict())
+    run = RunFolder(folder / f"{process_state().num_processes}" / f"{'published-' * published}{method}-{bottleneck}")
+    fit(built, batches, run, **EXACT, **({"scale_lr": True} if published else {}))
+
+
+def worker(folder: Path) -> None:
+    "Trains all of them in this process, or this process's part."
+    with process_state().main_process_first():
+        image_data("digits", folder)
+    for method, bottleneck in SHARED:
+        exact(method, bottleneck, False, folder)
+    for method, bottleneck in PUBLISHED:
+        exact(method, bottleneck, True, folder)
+
+
+def on_two_processes(folder: Path) -> None:
+    "Starts two workers, and waits for them."
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([sys.executable, *torchrun, str(Path(__file__).resolve()), "--worker", str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def checkpoint(run: Path) -> dict:
+    return torch.load(run / "last.ckpt", weights_only=True)
+
+
+def differences(name: str, folder: Path) -> dict[str, float]:
+    "Between one process and two: of losses, gradients and weights, relative to their size."
+    one, two = (folder / str(processes) / name for processes in (1, 2))
+    losses = [pd.read_csv(run / "metrics.csv")["loss"] for run in (one, two)]
+    first, second = checkpoint(one), checkpoint(two)
+    momenta = [state["optimizer"]["state"] for state in (first, second)]  # without weight decay: 0.9 x the first gradient + the second
+    assert momenta[0].keys() == momenta[1].keys() and len(momenta[0]) > 10
+    largest = max(state["momentum_buffer"].norm() for state in momenta[0].values())
+    gradients = [((state["momentum_buffer"] - momenta[1][number]["momentum_buffer"]).norm() / largest).item() for number, state in momenta[0].items()]
+    weights = [(value - second["method"][key]).abs().max().item() / max(1.0, value.abs().max().item()) for key, value in first["method"].items()
+               if value.is_floating_point() and value.numel()]  # fmt: skip
+    return {"loss": float((losses[0] - losses[1]).abs().max()), "gradient": max(gradients), "weights and buffers": max(weights)}
+
+
+if __name__ == "__main__" and "--worker" in sys.argv:
+    worker(Path(sys.argv[2]))
+elif __name__ == "__main__":
     with TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        table = matrix(ALL, Path(scratch))
-        print(table.T.to_markdown())
-        print(f"{table.size} combinations in {time.perf_counter() - start:.0f} s. K=5 leaves no val, K=6 neither val nor test:\n"
-              "their scores cover what is left. `_original` files are small imitations that went through the readers.")  # fmt: skip
-        sys.exit(0 if table.map(lambda said: said.startswith("ok")).all(axis=None) else 1)
+        table = matrix(Path(scratch))
+        print(table.to_markdown())
+        print(f"{table.size} combinations of ten steps in {time.perf_counter() - start:.0f} s; the folder and MPI3D are small stand-ins\n")
+        both = Path(scratch) / "both"
+        both.mkdir()
+        worker(both)
+        on_two_processes(both)
+        names = [f"{method}-{bottleneck}" for method, bottleneck in SHARED] + [f"published-{method}-{bottleneck}" for method, bottleneck in PUBLISHED]
+        shared = pd.DataFrame({name: differences(name, both) for name in names}).T
+        print(shared.map("{:.1e}".format).to_markdown())
+        print("Differences between two processes and one, in double precision.")
+        fine = table.map(lambda said: said.startswith("ok")).all(axis=None) and all((shared[what] < limit).all() for what, limit in LIMITS.items())
+        sys.exit(0 if fine else 1)

@@ -20,13 +20,14 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from torch import nn
 
-from soft_ssl.bottleneck import Code
+from soft_ssl.experiment import build_method
 from soft_ssl.factors import Factors
-from soft_ssl.large_scale import IMAGE_SETS, LARGE_METHODS, views
-from soft_ssl.pretrain import cost, make_optimizer, plan, pretrain_config
+from soft_ssl.learner import make_optimizer
+from soft_ssl.method import Progress, make_parts
+from soft_ssl.pictures import views
 from soft_ssl.probes import LogisticProbes, RidgeProbes
+from soft_ssl.scale import cost, plan, preset_config
 from soft_ssl.simclr import SimCLR
-from soft_ssl.training import Output
 
 Row = tuple[str, float, float]  # what, the kit's value, the independent one
 TINY = dict(h_dim=2, message_size=2, voc_size=2, predictor_type="Identity", embedder_type="Linear")
@@ -44,13 +45,12 @@ def contrast(queries: list, keys: list, queue: list, tau: float) -> torch.Tensor
 
 def small_contrast(one: torch.Tensor, two: torch.Tensor, teachers: tuple, queue_size: int, tau: float) -> tuple[torch.Tensor, torch.Tensor]:
     "The kit's small SimCLR or MoCo on given projections, and the same by loops."
-    method = SimCLR((64, 64, 1), torch.zeros(1), torch.ones(1), hidden_size=one.shape[1], tau=tau, queue_size=queue_size, **TINY)
+    parts = make_parts((64, 64, 1), torch.zeros(1), torch.ones(1), hidden_size=one.shape[1], **TINY)
+    method = SimCLR(*parts, tau=tau, queue_size=queue_size)
     method.queue = torch.randn(2 * queue_size * len(one), one.shape[1], generator=torch.Generator().manual_seed(3))
-    nothing = Code(*[None] * len(Code._fields))
-    outputs = lambda parts: tuple(Output(part, nothing, part) for part in parts)
     queue = method.queue.clone()
     keys = teachers if queue_size else (one, two)
-    by_kit = method.loss(outputs((one, two)), outputs(keys))
+    by_kit = method.loss([one, two], list(keys), Progress())
     return by_kit, (contrast(one, keys[1], queue, tau) + contrast(two, keys[0], queue, tau)) / 2
 
 
@@ -75,8 +75,8 @@ def large_losses() -> list[Row]:
     torch.manual_seed(1)
     one, two = (torch.randn(6, 12, requires_grad=True) for _ in range(2))
     unit = lambda x: x / x.norm(dim=1, keepdim=True)
-    small = dict(backbone="resnet10", image_size=16, message_size=2, voc_size=2, proj_hidden=8, proj_size=12)
-    build = lambda name, **more: LARGE_METHODS[name](*IMAGE_SETS["digits"][2:], **small, **more)
+    small = dict(encoder_type="ResNet10", image_size=16, message_size=2, voc_size=2, proj_hidden=8, proj_size=12)
+    build = lambda name, **more: build_method(preset_config(name, "", small | more), (16, 16, 3))
     spread = lambda x: (1 - (x.var(0) + 1e-4).sqrt()).relu().mean()
     together = lambda x: (torch.cov(x.T) - torch.diag(x.var(0))).square().sum() / 12
     standard = lambda x: (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
@@ -90,7 +90,7 @@ def large_losses() -> list[Row]:
     }  # fmt: skip
     rows = []
     for name, by_hand in formulas.items():
-        kit = build(name, **({"pred_hidden": 8} if name == "byol" else {})).loss([one, two], [one, two], 0.0)
+        kit = build(name, **({"pred_hidden": 8} if name == "byol" else {})).loss([one, two], [one, two], Progress())
         gradients = [torch.cat(torch.autograd.grad(loss, [one, two], retain_graph=True)).norm().item() for loss in (kit, by_hand)]
         rows += [(f"{name} at large scale", kit.item(), by_hand.item()), (f"{name} at large scale: size of the gradient", *gradients)]
     for name in ("moco", "simclr"):
@@ -109,7 +109,7 @@ def view_numbers(preset: str, method: str) -> dict[str, list[float]]:
     "Jitter of the first view, and the probabilities of blur and solarize of both, read off the transforms of a preset."
     from soft_ssl.experiment import options_of
 
-    config = pretrain_config(method, preset)
+    config = preset_config(method, preset)
     both = views(**{name: config[name] for name in options_of(views)})[:2]
     parts = [{type(part).__name__ + type(getattr(part, "transforms", [None])[0]).__name__: part for part in view.transforms} for view in both]
     jitter = parts[0]["RandomApplyColorJitter"].transforms[0]
@@ -131,15 +131,15 @@ def settings() -> list[Row]:
         rows += [(f"{name} on ImageNet: blur, {which} view", numbers["blur"][i], p) for i, (which, p) in enumerate((("first", 1.0), ("second", 0.1)))]
     # the learning rate that a run says, and the first step of a layer at that rate, as a part of its weights
     for preset, method, lr, eta, clip in (("imagenet", "byol", 0.45, 0.001, False), ("cifar100", "byol", 1.0, 0.02, True), ("cifar100", "swav", 0.6, 0.02, True)):
-        config = pretrain_config(method, preset)
+        config = preset_config(method, preset)
         said = plan(config, cost(config, 50_000, 2), 50_000, 2)
         rate = float(re.search(r"learning rate .* = ([0-9.e-]+)", said).group(1))
         rows.append((f"{method}, {preset}: learning rate", rate, lr))
         torch.manual_seed(0)
         layer = nn.Linear(64, 64)
         layer.bias.data.fill_(0.5)
-        chosen = {name: config[name] for name in ("lars_clip", "exclude_bias_norm") if name in config}
-        optimizer = make_optimizer(layer, config["optimizer"], config["wd"], config["lars_eta"], **chosen)
+        chosen = {name: config[name] for name in ("optimizer", "wd", "lars_eta", "lars_clip", "exclude_bias_norm")}
+        optimizer = make_optimizer(layer, **chosen)
         before = [p.detach().clone() for p in layer.parameters()]
         for p in layer.parameters():
             p.grad = torch.randn_like(p)

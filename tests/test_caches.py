@@ -13,7 +13,7 @@ from PIL import Image
 from soft_ssl import datasets, mpi3d
 from soft_ssl.cli import main
 from soft_ssl.datasets import from_folder, prepare
-from soft_ssl.large_scale import PackedPictures, image_data, pack, write_digits
+from soft_ssl.pictures import PackedPictures, image_data, pack, write_digits
 
 NAMES = [f"{name}/{i}.bmp" for name in ("ant", "bee") for i in range(3)]
 

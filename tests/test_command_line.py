@@ -183,6 +183,6 @@ class Absent:
         if name.split(".")[0] in ("IPython", "ipywidgets", "nbdev", "jupyterlab", "execnb", "ipykernel"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-import soft_ssl.cli
+import soft_ssl.cli, soft_ssl.commands
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -9,7 +9,7 @@ from fuzz import KINDS, SMALL, answer, fuzz, option_words, prepare, words_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from soft_ssl.experiment import method_options
+from soft_ssl.experiment import METHODS, method_options
 
 HERE = {"HDF5 data": 20, "npz archive": 20, "last.ckpt": 16, "best.safetensors": 20, "config.json": 20, "metrics.csv": 6, "folder of images": 14, "command-line option": 10}
 
@@ -33,7 +33,7 @@ def test_mutated_input_ends_in_the_right_result_or_in_one_sentence(kind, endings
 
 def test_every_option_is_tried():
     tried = {name for _, name, _ in option_words()}
-    assert {name for method in ("byol", "moco-simclr", "vq-byol") for name in method_options(method)} <= tried
+    assert {name for method in METHODS for name in method_options(method)} <= tried
 
 
 @pytest.fixture(scope="module")

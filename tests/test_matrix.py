@@ -1,16 +1,35 @@
-"Every method with every bottleneck, out of distribution and where K leaves nothing out. `make matrix` does it on all data sets."
+"Every method with every bottleneck, on factor data, on pictures, and where K leaves nothing out. `make matrix` does it with every data set and encoder."
 
-from matrix import matrix
+import pytest
+from matrix import cell, stand_ins
 
 from soft_ssl.experiment import METHODS
-from soft_ssl.training import BOTTLENECKS
+from soft_ssl.method import BOTTLENECKS
 
 
-def test_every_method_trains_and_evaluates_with_every_bottleneck(tmp_path):
-    table = matrix([("mpi3d", 3), ("mpi3d", 6)], tmp_path)
-    assert table.shape == (2, len(METHODS) * len(BOTTLENECKS))
-    assert table.map(lambda said: said.startswith("ok")).all(axis=None), table.T.to_string()
-    assert (
-        table.loc["mpi3d (rendered) K=3", ("byol", "Softmax")] == "ok (63 scores)"
-    )  # 3 features x 3 parts x 7 factors
-    assert table.loc["mpi3d (rendered) K=6", ("byol", "Softmax")] == "ok (21 scores)"  # iid alone
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("matrix")
+    stand_ins(folder)
+    return folder
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_evaluates_with_every_bottleneck(method, bottleneck, folder):
+    features = 2 if bottleneck == "Continuous" else 3
+    assert cell(method, bottleneck, "mpi3d", "CNN", folder, max_steps=3) == f"ok ({features * 3 * 7} scores)"  # 3 parts x 7 factors
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_on_a_folder_of_pictures(method, folder):
+    assert cell(method, "Softmax", "folder", "ResNet10", folder, image_size=16, max_steps=3) == "ok (3 scores)"  # of the class, on new pictures
+
+
+def test_where_nothing_is_held_back_what_is_left_is_scored(folder):
+    assert cell("byol", "Softmax", "mpi3d", "CNN", folder, dataset_K=6) == "ok (21 scores)"  # iid alone
+
+
+@pytest.mark.parametrize("recording", ["toy", "realistic", "real", "complex"])
+def test_recordings_of_mpi3d(recording, folder):
+    assert cell("byol", "Softmax", f"mpi3d_{recording}", "CNN", folder, dataset_K=2, max_steps=2) == "ok (63 scores)"

@@ -42,7 +42,7 @@ def test_archive_at_hand_is_converted(archive, pictures, tmp_path, capsys):
     assert "K=3: training combinations 720, train 630, iid 90, val 240, test 480" in capsys.readouterr().out
     data = FactorDataset(tmp_path / "data" / "mpi3d_toy_original.h5")
     assert (data.source, data.sha256) == ("original", hashlib.sha256(archive.read_bytes()).hexdigest())
-    assert (data.images(slice(None)).numpy() == pictures).all()
+    assert (data.images(slice(None)).permute(0, 2, 3, 1).numpy() == pictures).all()
 
 
 def cut(archive, pictures):

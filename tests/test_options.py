@@ -3,20 +3,25 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from fuzz import SMALL, answer, prepare, words_of
+from fuzz import SMALL, answer, draw_nothing, prepare, words_of
 
 from soft_ssl import experiment, study
 from soft_ssl.benchmark import benchmark
 from soft_ssl.experiment import EVALUATIONS, METHODS, evaluate, method_options, options_of, repeat, train
-from soft_ssl.large_scale import LARGE_METHODS
-from soft_ssl.pretrain import pretrain, pretrain_options
+from soft_ssl.scale import HEADS_OF, pretrain
 from soft_ssl.transfer import TRANSFERS, transfer
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,7 @@ def refused(words, *said):
 
 EVERY = {
     **{("train", method): options_of(train) | method_options(method) for method in METHODS},
-    **{("pretrain", method): options_of(pretrain) | pretrain_options(method) for method in LARGE_METHODS},
+    **{("pretrain", method): options_of(pretrain) | method_options(method, dataset="digits") for method in HEADS_OF},
     **{("evaluate", name): options_of(evaluate) | options_of(function) for name, function in EVALUATIONS.items()},
     **{("transfer", name): options_of(transfer) | options_of(function) for name, function in TRANSFERS.items()},
     ("study", ""): options_of(study.study), ("repeat", ""): options_of(repeat), ("benchmark", ""): options_of(benchmark),
@@ -136,17 +141,17 @@ def test_a_pretrained_run_is_of_the_method_that_was_named(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["train"], "give a method: byol, moco-simclr or vq-byol"),
+    (["train"], "give a method: byol, vq-byol, moco-simclr, simclr"),
     (["pretrain", "--lr", "1"], "give a method: byol, moco"),
     (["evaluate", "byol", "--run_path", "x"], "give an evaluation: linear_probe"),
     (["transfer", "x"], "give an evaluation: linear"),
-    (["train", "simclr"], "'simclr' is not a method: did you mean moco-simclr?"),
+    (["train", "simcrl"], "'simcrl' is not a method: did you mean simclr?"),
 ])  # fmt: skip
 def test_what_is_missing_is_named(words, said):
     refused(words, said)
 
 
-# --- paths, and runs of the other kind
+# --- paths, and runs of every kind
 
 
 def test_the_home_folder_is_meant_by_a_tilde(place, tmp_path, monkeypatch):
@@ -161,10 +166,22 @@ def test_the_home_folder_is_meant_by_a_tilde(place, tmp_path, monkeypatch):
     assert (tmp_path / "again" / "repeated" / "mine").exists() and not (tmp_path / "~").exists()
 
 
-def test_a_run_of_the_other_kind_is_called_that(place, pretrained):
-    for words in (["evaluate", "byol", "linear_probe", "--run_path", pretrained], ["repeat", pretrained]):
-        refused(words, "is a run of `soft-ssl pretrain`", "`soft-ssl transfer` reads it")
-    refused(["transfer", place / "runs" / "run", "knn"], "is a run of `soft-ssl train`", "`soft-ssl evaluate` reads it")
+def test_runs_of_pretrain_and_train_are_of_one_kind_and_what_reads_pictures_says_so(place, pretrained, tmp_path):
+    for words in (["evaluate", "byol", "linear_probe", "--run_path", pretrained], ["repeat", pretrained, "--root_path", tmp_path]):
+        code, said = answer([str(word) for word in words])
+        assert code == 0, said
+    assert set(pd.read_csv(pretrained / "probes.csv")["split"]) == {"iid"} and (tmp_path / "repeated" / "large" / "last.ckpt").exists()
+    refused(["transfer", place / "runs" / "run", "knn"], "was trained on mpi3d_toy", "`soft-ssl evaluate` reads it")
+
+
+def test_a_run_of_an_older_version_is_refused_in_one_sentence(pretrained, tmp_path):
+    older = shutil.copytree(pretrained, tmp_path / "older")
+    config = json.loads((older / "config.json").read_text())
+    del config["checksum"], config["encoder_type"]
+    (older / "config.json").write_text(json.dumps(config | {"backbone": "resnet10", "preset": "digits"}))
+    for words in (["evaluate", "byol", "linear_probe", "--run_path", older], ["repeat", older], ["transfer", older, "knn"],
+                  ["pretrain", "byol", *TINY, "--reload", "--run_id", "older", f"--root_path={tmp_path.parent}", f"--exp_name={tmp_path.name}"]):  # fmt: skip
+        refused(words, "is a run of an older version, which cannot be read: train it again")
 
 
 # --- what fails before its first step

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from soft_ssl import large_scale
+from soft_ssl import pictures as pictures_module
 from soft_ssl.cli import main
 from soft_ssl.datasets import data_file, from_folder
+from soft_ssl.experiment import about_data, build_method, load_data
 from soft_ssl.factors import FactorDataset
 from soft_ssl.files import read_picture
-from soft_ssl.large_scale import PackedPictures, PictureFolder, build_large, fingerprint, image_data, n_classes, pack, write_digits
-from soft_ssl.pretrain import pretrain, pretrain_config
+from soft_ssl.pictures import PackedPictures, PictureFolder, fingerprint, image_data, n_classes, pack, write_digits
 from soft_ssl.runs import RunFolder
+from soft_ssl.scale import preset_config, pretrain
 from soft_ssl.transfer import transfer
 
 COLOURS = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), "dog": (200, 200, 0), "egret": (0, 200, 200)}
@@ -81,10 +82,10 @@ def test_parts_without_a_common_class_are_refused(tmp_path):
 
 def frozen_run(folder: Path, data: Path) -> RunFolder:
     "A network before its first step, which tells colours apart well enough."
-    config = pretrain_config("byol", "digits", {"dataset": "folder", "data_path": str(data)} | TINY)
-    run = RunFolder(folder)
-    run.write_config(config)
-    run.save_best(build_large(config))
+    config = preset_config("byol", "digits", {"dataset": "folder", "data_path": str(data)} | TINY)
+    run, split = RunFolder(folder), load_data(config)
+    run.write_config(config | {"data": about_data(split)})
+    run.save_best(build_method(config, split.dataset.image_shape, split.statistics()))
     return run
 
 
@@ -156,7 +157,7 @@ def test_a_folder_without_a_part_to_test_on_says_so(names, tmp_path):
 def test_of_a_folder_without_parts_images_are_held_back(tmp_path, capsys):
     data = paint(tmp_path / "data", *(f"{name}/{i}.png" for name in ("ant", "bee") for i in range(5)))
     transfer(frozen_run(tmp_path / "run", data).path, "knn", checkpoint="best", taus="1", k=1)
-    assert "2 of 10 images, drawn at random, are held back" in capsys.readouterr().out
+    assert "1 of 10 images, drawn at random, are held back" in capsys.readouterr().out
 
 
 # ---- what is no picture, and no class ----
@@ -234,7 +235,7 @@ def test_every_reader_turns_a_photograph(tmp_path):
         Image.fromarray(square).save(tmp_path / f"{number}.jpg", exif=exif, quality=95)
     upright = square.T[:, ::-1]  # the first row of the file is the right side of the scene
     read = {"folder": image_data("folder", tmp_path)[0][0][0], "packed": PackedPictures(pack(tmp_path, tmp_path / "p.h5"))[0][0][0],
-            "file": from_folder(tmp_path, tmp_path / "c.h5", side=8).dataset.images([0])[0, ..., 0]}  # fmt: skip
+            "file": from_folder(tmp_path, tmp_path / "c.h5", side=8).dataset.images([0])[0, 0]}  # fmt: skip
     for name, image in read.items():
         assert abs(image.numpy().astype(int) - upright).max() < 8, name
 
@@ -292,7 +293,7 @@ def test_a_fingerprint_is_of_names_and_bytes(tmp_path, monkeypatch):
     Image.new("RGB", (8, 8), "red").save(root / "ant" / "1.bmp")  # as many bytes as before
     marks += [fingerprint(image_data("folder", root)), fingerprint(PackedPictures(pack(root, tmp_path / "elsewhere" / "2.h5")))]
     assert marks[2] == marks[3] != marks[0]
-    monkeypatch.setattr(large_scale, "MOST_READ", 2)
+    monkeypatch.setattr(pictures_module, "MOST_READ", 2)
     large = fingerprint(image_data("folder", root, side=8))
     Image.new("RGB", (8, 8), "blue").save(root / "ant" / "1.bmp")
     assert large == fingerprint(image_data("folder", root)) and large not in marks  # of many gigabytes names and sizes are read

@@ -72,7 +72,7 @@ def anchors(path):
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in re.findall(r"^#+ +(.+)$", prose(path), re.MULTILINE)}
 
 
-NAMED = {"the study": "08_study", "the benchmark": "10_benchmark", "probes": "05_probes", "metrics": "06_metrics"}  # a link's text, and where it leads
+NAMED = {"the study": "04a_study", "the benchmark": "94_benchmark", "probes": "03_probes", "metrics": "03a_metrics"}  # a link's text, and where it leads
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, TOP / "README.md"], ids=lambda path: path.stem)
@@ -96,3 +96,10 @@ def test_style():
             [sys.executable, "-m", *command], cwd=TOP, capture_output=True, text=True, check=False
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_types():
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "soft_ssl"], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr

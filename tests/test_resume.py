@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from fuzz import SMALL, answer, prepare, words_of
+from fuzz import SMALL, answer, draw_nothing, prepare, words_of
 
 from soft_ssl import experiment, mpi3d
 from soft_ssl.datasets import data_file, load
@@ -18,6 +18,11 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     prepare(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
 
 
 def line(place, root, **more):
@@ -57,10 +62,11 @@ def test_what_auto_came_to_is_kept(place, tmp_path, monkeypatch):
     assert difference(run, tmp_path) == 0
 
 
-def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it():
-    config = dict(precision="fp32", compile="auto", max_steps=400)
-    assert experiment.resolve(config)["compile"] == "on"
-    assert experiment.resolve(config | {"max_steps": 10})["compile"] == "off"
+def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it(place):
+    data = load("mpi3d_toy", 3, data_path=place / "data")
+    config = experiment.full_config("byol", dict(compile="auto", max_steps=400))
+    for more, expected in ({}, "on"), ({"max_steps": 10}, "off"), ({"max_steps": 0, "epochs": 400}, "on"):
+        assert experiment.resolve(config, experiment.steps_of(config | more, data))["compile"] == expected
 
 
 def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
@@ -71,7 +77,7 @@ def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
     run = tmp_path / "default" / "run"
     before = (run / "config.json").read_bytes()
     old = load("mpi3d_toy", 3, data_path=data).dataset
-    images, values = old.images(slice(None)).numpy(), old.values
+    images, values = old.images(slice(None)).permute(0, 2, 3, 1).numpy(), old.values
     (data / "mpi3d_toy_original.h5").unlink()
     write_factor_file(data / "mpi3d_toy_original.h5", [255 - images], values, old.factors, old.name, old.source, "0" * 64, show_progress=False)
     for command in ([*words[:-2], "--data_path", str(data), "--reload", "--max_steps", "8"], ["evaluate", "byol", "linear_probe", "--run_path", str(run)], ["repeat", str(run)]):
@@ -89,7 +95,7 @@ def test_a_run_on_drawn_images_goes_on_with_them_when_the_original_appears(tmp_p
     code, said = answer(words)
     assert code == 0, said
     drawn = FactorDataset(data_file(data, "mpi3d", "rendered"))
-    other = [255 - drawn.images(slice(None)).numpy()]
+    other = [255 - drawn.images(slice(None)).permute(0, 2, 3, 1).numpy()]
     write_factor_file(data_file(data, "mpi3d", "original"), other, drawn.values, drawn.factors, "mpi3d", "original", "0" * 64, show_progress=False)
     code, said = answer([*words, "--reload", "--max_steps", "4"])
     assert code == 0, said

@@ -22,7 +22,7 @@ from soft_ssl import files
 from soft_ssl.cli import main
 from soft_ssl.datasets import DATASETS, from_folder
 from soft_ssl.factors import FactorDataset
-from soft_ssl.large_scale import CIFAR_URL, STL10_URLS, PackedPictures, PictureFolder
+from soft_ssl.pictures import CIFAR_URL, STL10_URLS, PackedPictures, PictureFolder
 from soft_ssl.runs import RunFolder, load_weights
 
 TOP = Path(__file__).resolve().parent.parent

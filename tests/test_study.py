@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from soft_ssl.cli import main
-from soft_ssl.experiment import submit
-from soft_ssl.study import configuration, expand, run_cells
+from soft_ssl.experiment import METHODS, submit
+from soft_ssl.runs import RunFolder
+from soft_ssl.study import compute, configuration, expand, read_scores, run_cells
 
 TINY = {
     "source": "rendered", "h_dim": 4, "hidden_size": 8, "message_size": 4, "voc_size": 3, "train_batch_size": 16, "n_sub_train": 200,
@@ -122,3 +123,70 @@ def test_a_grid_sets_the_temperature_of_simclr_and_that_of_the_code_each_by_its_
     (cell,) = expand({"common": {"method": "moco-simclr"}, "blocks": [{"tau": [0.1], "channel_tau": [0.5]}]})
     options = configuration(cell)
     assert (options["tau"], options["channel_tau_student"], options["channel_tau_teacher"]) == (0.1, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_of_the_kit_can_stand_in_a_cell(method, data, tmp_path):
+    more = {"queue_size": 64} if method == "moco" else {}
+    (cell,) = expand({"common": TINY | {"data_path": str(data), "max_steps": 2, "eval_every": 0} | more, "blocks": [{"method": [method]}]})
+    table = compute(cell, RunFolder(tmp_path / "study" / method))
+    assert set(table["step"]) == {0, 2} and table["score"].notna().all()
+    assert {"encoded", "embedding", "one_hot", "logits", "symbols"} <= set(table["feature"])
+
+
+PARTS = """
+import pandas as pd
+import torch
+from torch import nn
+from soft_ssl.bottleneck import Code
+from soft_ssl.byol import BYOL
+
+
+class Sigmoid(nn.Module):
+    def __init__(self, n_groups: int, n_symbols: int, sharpness: float = 1.0):
+        super().__init__()
+        self.n_groups, self.sharpness, self.in_features, self.out_features = n_groups, sharpness, n_groups * n_symbols, n_groups * n_symbols
+
+    def forward(self, x, tau=None):
+        return Code(torch.sigmoid(self.sharpness * x), x.unflatten(1, (self.n_groups, -1)), None, None, x.new_zeros(()))
+
+
+class Scaled(BYOL):
+    def __init__(self, *parts, factor: float = 1.0, **options):
+        super().__init__(*parts, **options)
+        self.factor = factor
+
+    def loss(self, predicted, targets, progress):
+        return self.factor * super().loss(predicted, targets, progress)
+
+
+def sharpness(method, data, n_sub_test: int = 10) -> pd.DataFrame:
+    rows = [("embedding", "all", "all", name, float(value)) for name, value in (
+        ("of_bottleneck", method.student.bottleneck.sharpness), ("of_method", method.factor), ("n_sub_test", n_sub_test))]
+    return pd.DataFrame(rows, columns=["feature", "split", "factor", "metric", "score"])
+"""
+
+
+def test_bottleneck_method_and_evaluation_of_ones_own_stand_in_a_cell_by_their_import_paths(data, tmp_path, monkeypatch):
+    (tmp_path / "own_parts.py").write_text(PARTS)
+    monkeypatch.chdir(tmp_path)  # where the modules of the one who starts the study are
+    own = {"method": ["own_parts.Scaled"], "encode_method": ["own_parts.Sigmoid"], "evaluation": ["own_parts.sharpness"], "sharpness": [0.5, 2], "factor": [3]}
+    (tmp_path / "own.json").write_text(json.dumps({"common": TINY | {"max_steps": 2, "eval_every": 0}, "blocks": [own]}))
+    study(tmp_path / "own.json", data, tmp_path)
+    table = read_scores(tmp_path / "study-own")
+    last = table[table["metric"].str.startswith("sharpness: ")]
+    told = last.assign(metric=last["metric"].str.removeprefix("sharpness: ")).pivot(index="cell", columns="metric", values="score")
+    assert sorted(told["of_bottleneck"]) == [0.5, 2.0] and set(told["of_method"]) == {3.0} and set(told["n_sub_test"]) == {100.0}
+    assert set(last["step"]) == {2} and set(table["step"]) == {0, 2}
+    assert set(table["label"]) == {"own_parts.Scaled own_parts.Sigmoid"}
+    assert (table["L"] == 4).all() and (table["V"] == 3).all() and table["tau"].isna().all()
+
+
+def test_what_does_not_exist_is_said_before_any_cell_runs(data, tmp_path):
+    for wrong in ({"method": ["nowhere.Mine"]}, {"encode_method": ["nowhere.Mine"]}, {"evaluation": ["nowhere.mine"]}, {"own_option": [1]}):
+        grid = tmp_path / "wrong.json"
+        grid.write_text(json.dumps({"common": TINY, "blocks": [wrong]}))
+        with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(errors):
+            code = main(command(grid, data, tmp_path)[3:])
+        assert code == 2 and ("nowhere" in errors.getvalue() or "own_option" in errors.getvalue()), errors.getvalue()
+    assert not (tmp_path / "study-wrong").exists()
