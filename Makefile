@@ -19,7 +19,7 @@ setup: $(VENV)/.installed ## make .venv and install everything
 train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, probed, in minutes
 	$(BIN)/soft-ssl train byol --exp_name main --reload $(MAIN_JOB)
 
-MAIN_JOB := --encode_method softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
+MAIN_JOB := --bottleneck softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
 	--max_steps 500 --precision auto --compile auto --ridge 0.1
 
 test: setup ## all tests and all notebooks, two at a time (those in a browser need /usr/bin/chromium)

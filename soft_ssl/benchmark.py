@@ -63,7 +63,7 @@ class PlainCNN(nn.Module):
         self,
         in_channels: int,
         h_dim: int = 64,  # channels of the first convolution; the others have twice as many
-        hidden_size: int = 128,  # width of the output
+        feature_dim: int = 128,  # width of the output
     ):
         super().__init__()
         wide = 2 * h_dim
@@ -73,13 +73,13 @@ class PlainCNN(nn.Module):
             nn.Conv2d(wide, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
             nn.Conv2d(wide, wide, 3, padding=1), nn.AdaptiveAvgPool2d(4),
             nn.Conv2d(wide, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
-            nn.Conv2d(wide, hidden_size, 3, padding=1), nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(wide, feature_dim, 3, padding=1), nn.AdaptiveAvgPool2d(1),
         )  # fmt: skip
 
     def forward(
         self,
         x: Tensor,  # float `(B, C, 64, 64)`, mean and standard deviation already taken out
-    ) -> Tensor:  # `(B, hidden_size)`
+    ) -> Tensor:  # `(B, feature_dim)`
         "Layer by layer."
         return self.layers(x).flatten(1)
 
@@ -162,7 +162,7 @@ def plain_fit(
         view1, view2 = view1.to(weight), view2.to(weight)
         predicted1, predicted2 = predictor(student(view1).projected), predictor(student(view2).projected)
         with torch.no_grad():
-            target1, target2 = (teacher(view, method.channel_tau_teacher).projected for view in (view1, view2))
+            target1, target2 = (teacher(view, method.tau_teacher).projected for view in (view1, view2))
         loss = (
             -F.cosine_similarity(predicted1, target2).mean() / 2
             - F.cosine_similarity(predicted2, target1).mean() / 2
@@ -252,7 +252,7 @@ def compare(
     )
 
 # %% ../nbs/94_benchmark.ipynb #3fd91493
-STUDY_SIZE = {"h_dim": 64, "hidden_size": 256, "message_size": 256, "voc_size": 32}
+STUDY_SIZE = {"h_dim": 64, "feature_dim": 256, "n_groups": 256, "n_symbols": 32}
 MODES: dict[str, dict[str, Any]] = {  # options of `fit`
     "fp32, eager": {"precision": "fp32", "compile": "off"},
     "bf16, compiled": {"precision": "bf16", "compile": "on"},
@@ -499,19 +499,19 @@ def plot_learning(losses: pd.DataFrame, scores: pd.DataFrame, title: str) -> Fig
 def scaling(data: SplitData) -> pd.DataFrame:  # columns varied, value, rate (images a second), seconds
     "Training throughput (fp32, eager) around a small size, one number varied at a time, and seconds of an evaluation."
     images, rows = data.images("train"), []
-    base = {"train_batch_size": 64, "h_dim": 32, "message_size": 64}
-    varied = {"train_batch_size": (16, 64, 256), "h_dim": (16, 32, 64), "message_size": (16, 64, 256)}
+    base = {"train_batch_size": 64, "h_dim": 32, "n_groups": 64}
+    varied = {"train_batch_size": (16, 64, 256), "h_dim": (16, 32, 64), "n_groups": (16, 64, 256)}
     for name, numbers in varied.items():
         for value in numbers:
             options = base | {name: value}
             batch = options.pop("train_batch_size")
-            method = new_method(data, voc_size=32, hidden_size=128, **options)
+            method = new_method(data, n_symbols=32, feature_dim=128, **options)
             measured = [
                 fit(method, images, max_steps=3, train_batch_size=batch, log_every=3, show_progress=False)
                 for _ in range(2)
             ]
             rows.append((name, value, measured[-1]["images_per_second"].iloc[-1], math.nan))
-    method = new_method(data, voc_size=32, hidden_size=128, h_dim=16, message_size=64)
+    method = new_method(data, n_symbols=32, feature_dim=128, h_dim=16, n_groups=64)
     for n in (1000, 4000, 16000):
         start = time.perf_counter()
         linear_probe(method, data, n_sub_train=n, n_sub_test=1000)
@@ -636,9 +636,9 @@ def benchmark(
     races.append(feature_race(data_path, repeats, 512 if quick else 2048, **STUDY_SIZE))
     shape = {
         "h_dim": 8,
-        "hidden_size": 256,
-        "message_size": 32 if quick else 256,
-        "voc_size": 32,
+        "feature_dim": 256,
+        "n_groups": 32 if quick else 256,
+        "n_symbols": 32,
     }  # the probes see only widths
     n_train = 4_000 if quick else 45_000
     raced, agreement = probe_race(data_path, 1, n_train, 2_000, **shape)
@@ -646,7 +646,7 @@ def benchmark(
     compared = keep("compared", compare(keep("races", pd.concat([*races, raced], ignore_index=True))))
     set_theme()
     if not quick:
-        losses, scores = equal_learning(data, h_dim=16, hidden_size=64, message_size=32, voc_size=16)
+        losses, scores = equal_learning(data, h_dim=16, feature_dim=64, n_groups=32, n_symbols=16)
         keep("losses", losses)
         save_figure(
             plot_learning(losses, keep("scores", scores), f"BYOL, dsprites ({data.dataset.source}), K=1"),

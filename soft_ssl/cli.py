@@ -74,7 +74,7 @@ def main(
     except (RuntimeError, ImportError) as error:
         if not out_of_memory(error):
             raise
-        return say("that does not fit into the memory: lower h_dim, hidden_size, message_size, voc_size or a batch size")
+        return say("that does not fit into the memory: lower h_dim, feature_dim, n_groups, n_symbols or a batch size")
 
 
 if __name__ == "__main__" and "__file__" in globals():

@@ -15,7 +15,7 @@ from .cli import nearest, plain, say
 from .datasets import DATASETS, SOURCES, load, prepare, recipe
 from .devices import COMPILES, PRECISIONS
 from soft_ssl.experiment import (
-    CLUSTERS, EVALUATIONS, METHODS, Option, check_options, evaluate, evaluation_file, find_evaluation, method_options, options_of, read_run_config, repeat,
+    ALIASES, CLUSTERS, COMPONENTS, EVALUATIONS, METHODS, Option, check_options, evaluate, evaluation_file, find_evaluation, method_options, options_of, read_run_config, repeat,
     run_title, train,
 )
 from .learner import OPTIMIZERS, SCHEDULERS, Stopped
@@ -30,23 +30,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['CHOICES', 'IMPORTED', 'ALIASES', 'TAUS', 'COMMANDS', 'Parser', 'unhyphen', 'renamed', 'value_of', 'merged',
-           'at_places', 'add_options', 'shaping', 'every_option', 'pretrain_command', 'transfer_command',
-           'study_command', 'download_command', 'train_command', 'evaluate_command', 'repeat_command',
-           'print_evaluation', 'print_table', 'print_scores', 'benchmark_command']
+__all__ = ['CHOICES', 'IMPORTED', 'TAUS', 'COMMANDS', 'Parser', 'unhyphen', 'renamed', 'value_of', 'merged', 'at_places',
+           'add_options', 'shaping', 'every_option', 'pretrain_command', 'transfer_command', 'study_command',
+           'download_command', 'train_command', 'evaluate_command', 'repeat_command', 'print_evaluation', 'print_table',
+           'print_scores', 'benchmark_command']
 
 # %% ../nbs/95a_commands.ipynb #0dbe15ee
 CHOICES: dict[str, tuple[str, ...]] = {
-    "encode_method": tuple(BOTTLENECKS), "encoder_type": ENCODERS, "embedder_type": HEADS, "projector_type": HEADS, "activation": tuple(ACTIVATIONS),
-    "predictor_type": HEADS, "augment": tuple(VIEWS), "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS,
+    "bottleneck": tuple(BOTTLENECKS), "encoder": ENCODERS, "embedder": HEADS, "projector": HEADS, "activation": tuple(ACTIVATIONS),
+    "predictor": HEADS, "augment": tuple(VIEWS), "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS,
     "dataset": (*DATASETS, *IMAGE_SETS), "source": SOURCES, "norm_feats": NORM_FEATS, "precision": PRECISIONS, "compile": COMPILES,
     "select_on": PARTS[:2], "checkpoint": CHECKPOINTS, "cluster": CLUSTERS, "update_rule": ("ema", "loss"), "tracker": ("none", "tensorboard", "wandb", "trackio"),
 }  # fmt: skip
-IMPORTED = ("encode_method", "dataset", "method", "evaluation")  # what may be an import path, which has a dot in it
-ALIASES = {  # the names that options had first
-    "vq_dimz": ("dim",), "vq_beta": ("beta",), "vq_update_rule": ("update_rule",), "vq_ema": ("decay",), "vq_revive": ("revive",),
-    "vq_warmup_steps": ("warm_up_batches",), "channel_tau": ("channel_tau_student", "channel_tau_teacher"), "backbone": ("encoder_type",),
-}  # fmt: skip
+IMPORTED = ("bottleneck", "dataset", "method", "evaluation")  # what may be an import path, which has a dot in it
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,7 +97,7 @@ def value_of(option: Option, choices: dict[str, tuple[str, ...]] = CHOICES) -> A
     def read(word: str) -> Any:
         if option.name in choices:
             matching = [choice for choice in choices[option.name] if plain(choice) == plain(word)]
-            if not matching and (option.name == "encoder_type" or option.name in IMPORTED and "." in word):
+            if not matching and (option.name == "encoder" or option.name in IMPORTED and "." in word):
                 return word  # one of timm's, or somebody's own
             if not matching:
                 raise argparse.ArgumentTypeError(
@@ -160,17 +156,18 @@ def add_options(
     choices: dict[str, tuple[str, ...]] = CHOICES,  # by option
 ) -> None:
     "Adds options to a parser."
+    groups = {component: parser.add_argument_group(f"{component} options") if component else parser for component in ["", *COMPONENTS]}
     for option in options.values():
-        default = argparse.SUPPRESS if keep else option.default
+        group, default = groups[option.component], argparse.SUPPRESS if keep else option.default
         about = f"{option.help} (default: {option.default})".replace("%", "%%")
         if option.kind is bool:
             negative = f"--no_{option.name}"
-            parser.add_argument(f"--{option.name}", action="store_true", default=default, help=about)
-            parser.add_argument(
+            group.add_argument(f"--{option.name}", action="store_true", default=default, help=about)
+            group.add_argument(
                 negative, dest=option.name, action="store_false", default=default, help=argparse.SUPPRESS
             )
         else:
-            parser.add_argument(
+            group.add_argument(
                 f"--{option.name}",
                 type=value_of(option, choices),
                 default=default,
@@ -181,10 +178,10 @@ def add_options(
 
 def shaping(
     words: list[str],  # of the command line
-) -> dict[str, str]:  # of `encode_method` and `dataset`, those that are given
+) -> dict[str, str]:  # of `bottleneck` and `dataset`, those that are given
     "The options that decide which others there are."
     reader = Parser(add_help=False, allow_abbrev=False)
-    add_options(reader, {name: Option(name, "", str, "") for name in ("encode_method", "dataset")}, keep=True)
+    add_options(reader, {name: Option(name, "", str, "") for name in ("bottleneck", "dataset")}, keep=True)
     return vars(reader.parse_known_args(renamed(words))[0])
 
 
@@ -379,7 +376,7 @@ def print_scores(run: RunFolder) -> None:
     "Prints what a run came to: untrained and trained, and where its files are."
     import pandas as pd
 
-    config = run.read_config()
+    config = read_run_config(run)
     if not run.evaluations_file.exists():
         print(f"run folder: {run.path}")
         return

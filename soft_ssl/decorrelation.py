@@ -18,7 +18,7 @@ from .networks import extra
 class BarlowTwins(Method):
     "Barlow Twins (arXiv 2103.03230)."
 
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor_type": "Identity", "proj_depth": 3, "last_norm_proj": False, "last_bias": True}
+    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "projector_depth": 3, "last_norm_proj": False, "last_bias": True}
 
     def __init__(
         self,

@@ -193,5 +193,5 @@ def oom_advice(
     if fits >= 2:
         advice = f"{fits} at a time do: give --train_batch_size {fits}"
     else:  # a failed step may leave the memory in pieces: a fresh start may have more room
-        advice = f"nor do 2 in what is left of it: try --train_batch_size {max(2, batch_size // 64)}, or lower message_size, voc_size or h_dim"
+        advice = f"nor do 2 in what is left of it: try --train_batch_size {max(2, batch_size // 64)}, or lower n_groups, n_symbols or h_dim"
     return f"{batch_size} images at a time do not fit into the memory; {advice}"

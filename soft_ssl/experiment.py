@@ -30,7 +30,7 @@ from .files import find_named, printable
 from .learner import ImageBatches, PictureBatches, count_steps, fit, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
 from .metrics import disentanglement, toposim
-from .networks import extra
+from .networks import extra, make_encoder
 from .pictures import IMAGE_SETS, check_data_path, load_pictures, picture_batch_source, views
 from .plotting import save_figure, set_theme
 from .probes import PARTS, linear_probe, logistic_probe
@@ -43,23 +43,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'NOT_ASKED', 'RANGES', 'NOT_IN_RUN_ID', 'SCORE_COLUMNS',
-           'EVALUATIONS', 'CLUSTERS', 'JOB_HOURS', 'Option', 'options_of', 'method_class', 'bottleneck_options',
-           'data_sources', 'method_options', 'Range', 'range_of', 'check_options', 'run_name', 'run_title',
-           'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data', 'make_batches', 'about_data',
-           'probe_scores', 'selection_score', 'part_to_select_on', 'steps_of', 'is_finished', 'full_config', 'train',
-           'run_folder', 'may_change', 'begun', 'resolve', 'train_in', 'read_run_config', 'run_config', 'load_run_data',
-           'load_pretrained', 'load_run', 'find_evaluation', 'evaluate', 'evaluation_file', 'repeat', 'Job', 'submit']
+__all__ = ['METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMPONENTS', 'ALIASES', 'NOT_ASKED', 'RANGES', 'NOT_IN_RUN_ID',
+           'SCORE_COLUMNS', 'EVALUATIONS', 'CLUSTERS', 'JOB_HOURS', 'Option', 'options_of', 'method_class',
+           'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options', 'run_name',
+           'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data', 'make_batches',
+           'about_data', 'probe_scores', 'selection_score', 'part_to_select_on', 'steps_of', 'is_finished',
+           'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change', 'begun', 'resolve',
+           'train_in', 'read_run_config', 'run_config', 'load_run_data', 'load_pretrained', 'load_run',
+           'find_evaluation', 'evaluate', 'evaluation_file', 'repeat', 'Job', 'submit']
 
 # %% ../nbs/04_experiment.ipynb #b129f703
 METHODS: dict[str, type[Method]] = {
     "byol": BYOL, "vq-byol": BYOL, "moco-simclr": SimCLR, "simclr": SimCLR, "moco": MoCo, "barlow": BarlowTwins, "vicreg": VICReg, "swav": SwAV, "dino": DINO,
 }  # fmt: skip
 NAMED_DEFAULTS: dict[str, dict[str, Any]] = {  # of names that stand for a class with other defaults
-    "vq-byol": {"encode_method": "VQ"}, "simclr": {"predictor_type": "Identity"},
+    "vq-byol": {"bottleneck": "VQ"}, "simclr": {"predictor": "Identity"},
 }  # fmt: skip
 KINDS = (int, float, str, bool, list, tuple)
-SHAPING = ("encode_method", "dataset")  # options that decide which others there are
+SHAPING = ("bottleneck", "dataset")  # options that decide which others there are
+COMPONENTS = ("data", "encoder", "bottleneck", "method", "training", "evaluation")
+ALIASES = {  # the names that options had first
+    "encode_method": ("bottleneck",), "message_size": ("n_groups",), "voc_size": ("n_symbols",), "channel_tau_student": ("tau",), "channel_tau_teacher": ("tau_teacher",),
+    "channel_tau": ("tau", "tau_teacher"), "hidden_size": ("feature_dim",), "encoder_type": ("encoder",), "embedder_type": ("embedder",), "projector_type": ("projector",),
+    "predictor_type": ("predictor",), "proj_size": ("projection_dim",), "proj_hidden": ("projector_hidden",), "proj_depth": ("projector_depth",), "pred_hidden": ("predictor_hidden",),
+    "backbone": ("encoder",), "vq_dimz": ("dim",), "vq_beta": ("beta",), "vq_update_rule": ("update_rule",), "vq_ema": ("decay",), "vq_revive": ("revive",),
+    "vq_warmup_steps": ("warm_up_batches",),
+}  # fmt: skip
 
 
 class Option(NamedTuple):
@@ -69,6 +78,7 @@ class Option(NamedTuple):
     default: Any
     kind: type  # of its value: int, float, str, bool, or list
     help: str
+    component: str = ""  # of a run, that it belongs to: one of `COMPONENTS`
 
 
 @cache
@@ -100,10 +110,10 @@ def method_class(method: str) -> type[Method]:
 
 @cache
 def bottleneck_options(
-    encode_method: str,  # name or import path
+    bottleneck: str,  # name or import path
 ) -> dict[str, Option]:
     "What a bottleneck's constructor asks for beyond what all have."
-    cls: Callable[..., nn.Module] = bottleneck_class(encode_method)
+    cls: Callable[..., nn.Module] = bottleneck_class(bottleneck)
     return {name: option for name, option in options_of(cls).items() if name not in SHARED_NAMES}
 
 
@@ -117,18 +127,20 @@ NOT_ASKED = ("reload", "batch_size", "train", "augment_pictures")  # arguments o
 
 def method_options(
     method: str,
-    encode_method: str = "",  # the bottleneck; empty takes the method's own default
+    bottleneck: str = "",  # the bottleneck; empty takes the method's own default
     dataset: str = "dsprites",
 ) -> dict[str, Option]:
     "Every option that says what a run of this method computes, with this bottleneck, on this data set."
     cls = method_class(method)
     defaults = cls.part_defaults | NAMED_DEFAULTS.get(method, {})
-    encode_method = encode_method or defaults.get("encode_method") or options_of(make_parts)["encode_method"].default
-    found = {name: option for source in (make_parts, cls, *data_sources(dataset), fit, linear_probe) for name, option in options_of(source).items()}
+    bottleneck = bottleneck or defaults.get("bottleneck") or options_of(make_parts)["bottleneck"].default
+    sources = ((make_parts, "method"), (make_encoder, "encoder"), (cls, "method"), *((source, "data") for source in data_sources(dataset)), (fit, "training"), (linear_probe, "evaluation"))
+    found = {name: option._replace(component=component) for source, component in sources for name, option in options_of(source).items()}
     if dataset in IMAGE_SETS:  # their views are not those of factor data
         del found["augment"]
-    found |= {name: option for name, option in bottleneck_options(encode_method).items() if name not in found}
-    chosen = defaults | {"encode_method": encode_method, "dataset": dataset}
+    found |= {name: option for name, option in bottleneck_options(bottleneck).items() if name not in found}
+    found |= {name: found[name]._replace(component="bottleneck") for name in ("bottleneck", *SHARED_NAMES, *bottleneck_options(bottleneck)) if name in found}
+    chosen = defaults | {"bottleneck": bottleneck, "dataset": dataset}
     return {
         name: option._replace(default=chosen.get(name, option.default)) for name, option in found.items() if name not in NOT_ASKED
     }
@@ -159,12 +171,12 @@ RANGES: dict[str, Range] = {
     for allowed, names in (
         (Range(0), "seed sample_seed max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
         (Range(0), "lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
-        (Range(0), "hidden_size proj_size workers processes repeats images_per_second price"),
+        (Range(0), "feature_dim projection_dim workers processes repeats images_per_second price"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
-        (Range(1), "message_size voc_size dim h_dim proj_hidden pred_hidden n_prototypes tau_target_epochs"),
-        (Range(2), "proj_depth train_batch_size finetune_batch_size n_neighbors"),
+        (Range(1), "n_groups n_symbols dim h_dim projector_hidden predictor_hidden n_prototypes temperature_teacher_epochs"),
+        (Range(2), "projector_depth train_batch_size finetune_batch_size n_neighbors"),
         (Range(2, or_zero=True), "n_sub_test"),
-        (Range(1e-6), "channel_tau_student channel_tau_teacher tau tau_target tau_target_start"),
+        (Range(1e-6), "tau tau_teacher temperature temperature_teacher temperature_teacher_start"),
         (Range(1e-6, or_zero=True), "umap.tau"),
         (Range(0, above=True), "ridge strength"),
         (Range(0, 1), "ema ema_end momentum blur_1 blur_2 solarize_1 solarize_2"),
@@ -218,7 +230,7 @@ def run_name(
     "A readable name, and a checksum of the options that decide what the run computes."
     decisive = {name: value for name, value in sorted(config.items()) if name not in NOT_IN_RUN_ID}
     digest = hashlib.sha256(json.dumps([method, decisive]).encode()).hexdigest()[:8]
-    words = [method.rpartition(".")[2].lower(), config["encode_method"].rpartition(".")[2].lower(), config["dataset"]]
+    words = [method.rpartition(".")[2].lower(), config["bottleneck"].rpartition(".")[2].lower(), config["dataset"]]
     held_back = [f"K{config['dataset_K']}"] if "dataset_K" in config else []
     return "-".join([*words, *held_back, f"seed{config['seed']}", digest])
 
@@ -226,7 +238,7 @@ def run_name(
 def run_title(config: dict[str, Any]) -> str:
     "Method, bottleneck, data and its source: the title of a run's tables and figures."
     held_back = f", K={config['dataset_K']}" if "dataset_K" in config else ""
-    return f"{config['method']}, {config['encode_method']}, {config['dataset']} ({config['data']['source']}){held_back}"
+    return f"{config['method']}, {config['bottleneck']}, {config['dataset']} ({config['data_file']['source']}){held_back}"
 
 
 def plot_metrics(
@@ -275,7 +287,7 @@ def save_figures(run: RunFolder) -> None:
     import matplotlib.pyplot as plt
 
     set_theme()
-    title = run_title(run.read_config())
+    title = run_title(read_run_config(run))
     for name, plot, table, *needed in (
         ("training", plot_metrics, run.metrics_file, "loss"),
         ("probes", plot_probes, run.evaluations_file, *SCORE_COLUMNS),
@@ -293,7 +305,7 @@ def build_method(
 ) -> Method:
     "A fresh method; its first weights are decided by the seed. Raises `ValueError` for an option out of range."
     cls: Callable[..., Method] = method_class(config["method"])
-    own = bottleneck_options(config["encode_method"])
+    own = bottleneck_options(config["bottleneck"])
     torch.manual_seed(stream_seed(config["seed"], "weights"))
     mean, std = statistics or (torch.zeros(image_shape[2]), torch.ones(image_shape[2]))
     parts = make_parts(image_shape, mean, std, **{name: config[name] for name in options_of(make_parts) | own if name in config})
@@ -374,6 +386,20 @@ def full_config(
     if unknown := set(chosen) - set(options):
         raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
     return {"method": method} | check_options({name: option.default for name, option in options.items()} | chosen, options, method)
+
+
+def options_of_config(config: dict[str, Any]) -> dict[str, Option]:
+    "The options of the method, bottleneck and data set that a configuration names."
+    return method_options(str(config.get("method", "")), **{name: str(config[name]) for name in SHAPING if name in config})
+
+
+def by_component(
+    config: dict[str, Any],  # by option
+) -> dict[str, Any]:  # the same, with the options of each of `COMPONENTS` together, as config.json has them
+    "What can be built again is found in one place."
+    owner = {name: option.component for name, option in options_of_config(config).items()} | {"method": "method", "select_on": "evaluation", "data_file": "data"}
+    parts: dict[str, Any] = {component: {name: value for name, value in config.items() if owner.get(name) == component} for component in COMPONENTS}
+    return parts | {name: value for name, value in config.items() if name not in owner}
 
 
 def train(
@@ -464,7 +490,7 @@ def train_in(
     "What `train` does once everything is named."
     state = process_state()
     before, about = begun(run, config, may_change(config), reload), about_data(data)
-    if before and before["data"]["sha256"] != about["sha256"]:
+    if before and before["data_file"]["sha256"] != about["sha256"]:
         raise ValueError(f"the images in {printable(config['data_path'])} are not those that {printable(run.path)} was trained on: give another --run_id")
     if probe and is_finished(run, steps_of(config, data)):
         return
@@ -474,7 +500,7 @@ def train_in(
     if state.is_main_process:
         if not before:
             run.clear()  # what one left that was killed before its first checkpoint
-        run.write_config({**config, "data": about, "resolved": resolved, "versions": provenance()})
+        run.write_config(by_component({**config, "data_file": about, "resolved": resolved, "versions": provenance()}))
     state.wait_for_everyone()
 
     def evaluate(method: Method) -> tuple[pd.DataFrame, float]:
@@ -494,26 +520,28 @@ def train_in(
 
 # %% ../nbs/04_experiment.ipynb #ddbc1e6e
 def read_run_config(run: RunFolder) -> dict[str, Any]:
-    "What a run's config.json says. Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
+    "What a run's config.json says, by option. Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
     config = run.read_config()
-    if "backbone" in config:
+    if "dataset" in config:  # options by component came later
         raise ValueError(f"{run.path} is a run of an older version, which cannot be read: train it again")
-    return config
+    parts = [config.pop(component, None) for component in COMPONENTS]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"{run.config_file} does not have all of {', '.join(COMPONENTS)}: it is damaged")
+    return {name: value for part in parts for name, value in part.items()} | config
 
 
 def run_config(
     run: RunFolder,
-) -> tuple[dict[str, Any], dict[str, Option]]:  # what its config.json says, and the options of its method
+) -> tuple[dict[str, Any], dict[str, Option]]:  # what its config.json says, by option, and the options of its method
     "Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
     config = read_run_config(run)
-    shaping = {name: str(config[name]) for name in SHAPING if name in config}
-    options = method_options(str(config.get("method", "")), **shaping)
+    options = options_of_config(config)
     # what changes nothing about the weights may be missing: older runs do not have it
     config = {name: option.default for name, option in options.items() if name in NOT_IN_RUN_ID} | config
-    if missing := {"method", "data", *options} - set(config):
+    if missing := {"method", "data_file", *options} - set(config):
         raise ValueError(f"{run.config_file} has no {min(missing)}: it is damaged, or of another version")
     config = check_options(config, options, config["method"], run.config_file)
-    about, resolved = config["data"], config.get("resolved", {})
+    about, resolved = config["data_file"], config.get("resolved", {})
     if not isinstance(about, dict) or not all(isinstance(about.get(key), str) for key in ("source", "sha256")):
         raise ValueError(f"{run.config_file} does not say source and sha256 of the data")
     shape = about.get("image_shape")
@@ -530,8 +558,8 @@ def load_run_data(
     data_path: str | Path = "",  # folder of the data files; empty takes the run's
 ) -> SplitData:
     "The data that a run was trained on. Raises `ValueError` if what stands there is not the same."
-    data = load_data(config | {"data_path": str(data_path) or config["data_path"], "source": config["data"]["source"]})
-    if data.dataset.sha256 != config["data"]["sha256"]:
+    data = load_data(config | {"data_path": str(data_path) or config["data_path"], "source": config["data_file"]["source"]})
+    if data.dataset.sha256 != config["data_file"]["sha256"]:
         raise ValueError(
             f"{printable(data.dataset.path)} is not what {printable(run.path)} was trained on (its checksum differs): give the --data_path of that, or train a new run"
         )
@@ -545,7 +573,7 @@ def load_pretrained(
     "Rebuilds a run's method without its data. Raises `FileNotFoundError` or `ValueError` if it is not there, or damaged."
     run = RunFolder(run_path)
     config, _ = run_config(run)
-    method = build_method(config, config["data"]["image_shape"])
+    method = build_method(config, config["data_file"]["image_shape"])
     run.load_into(method, checkpoint)
     return method.eval(), config
 
@@ -616,7 +644,7 @@ def repeat(
     if earlier.checkpoint_file.exists() and not reload:
         raise FileExistsError(f"an earlier repetition stands in {earlier.path}: --reload compares with it (or goes on with it), another --exp_name repeats again")
     # what `auto` came to then is what it is to be now
-    chosen = {name: config[name] for name in options} | ({"source": config["data"]["source"]} if "source" in options else {}) | config.get("resolved", {})
+    chosen = {name: config[name] for name in options} | ({"source": config["data_file"]["source"]} if "source" in options else {}) | config.get("resolved", {})
     chosen["data_path"], select_on = data_path or chosen["data_path"], config.get("select_on", "val")
     try:
         begun(earlier, {"method": config["method"], **chosen}, may_change(config), reload)

@@ -175,19 +175,19 @@ class Method(Objective):
         self,
         student: Network,
         predictor: nn.Module | None = None,  # from a projection to the prediction of a target; None: the projection itself
-        channel_tau_teacher: float = 1.0,  # temperature of the teacher's bottleneck; without a teacher, of the second view
+        tau_teacher: float = 1.0,  # temperature of the teacher's bottleneck; without a teacher, of the second view
         ema: float = 0.99,  # m, how much of itself the teacher keeps at a step, from 0 to 1
         ema_end: float = 0.0,  # where a cosine takes m over the run; 0 leaves it at `ema`
         pass_views_together: bool = False,  # one forward pass of both views, so that BatchNorm sees twice the batch
     ):
         "Raises `ValueError` naming an option that is out of range."
         super().__init__()
-        check_at_least(1e-6, channel_tau_teacher=channel_tau_teacher)
+        check_at_least(1e-6, tau_teacher=tau_teacher)
         for name, value in (("ema", ema), ("ema_end", ema_end or ema)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, but is {value}")
         self.student, self.predictor = student, nn.Identity() if predictor is None else predictor
-        self.channel_tau_teacher, self.pass_views_together = channel_tau_teacher, pass_views_together
+        self.tau_teacher, self.pass_views_together = tau_teacher, pass_views_together
         self.ema, self.ema_end = ema, ema_end or ema
         self.feature_dim = student.encoder.num_features
         self.projection_dim = output_width(student.projector, student.bottleneck.out_features)
@@ -230,7 +230,7 @@ class Method(Objective):
 
     def forward_views(self, views: Sequence[Tensor]) -> list[Output]:
         "The student's outputs for all views."
-        taus = [self.channel_tau_teacher if number == 1 and not self.has_teacher else None for number in range(len(views))]
+        taus = [self.tau_teacher if number == 1 and not self.has_teacher else None for number in range(len(views))]
         if self.pass_views_together:
             return self.student.forward_together(views[:2], taus) + [self.student(view) for view in views[2:]]
         return [self.student(view, tau) for view, tau in zip(views, taus)]
@@ -239,8 +239,8 @@ class Method(Objective):
     def forward_teacher(self, views: Sequence[Tensor]) -> list[Tensor]:
         "What the teacher's projector makes of the large views."
         if self.pass_views_together:
-            return [output.projected for output in self.teacher.forward_together(views, [self.channel_tau_teacher] * len(views))]
-        return [self.teacher(view, self.channel_tau_teacher).projected for view in views]
+            return [output.projected for output in self.teacher.forward_together(views, [self.tau_teacher] * len(views))]
+        return [self.teacher(view, self.tau_teacher).projected for view in views]
 
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:
@@ -293,33 +293,33 @@ class Method(Objective):
 
 # %% ../nbs/01f_method.ipynb #31f424b2
 BOTTLENECKS: dict[str, type[Bottleneck]] = {"Continuous": Continuous, "Softmax": Softmax, "GumbelSoftmax": GumbelSoftmax, "VQ": VQ}
-SHARED_NAMES = ("n_features", "n_groups", "n_symbols", "tau", "hard")  # of a bottleneck's constructor: `make_parts` has other names for them
+SHARED_NAMES = ("n_features", "n_groups", "n_symbols", "tau", "hard")  # that bottlenecks' constructors have in common
 
 
 def bottleneck_class(
-    encode_method: str,  # one of `BOTTLENECKS`, or an import path
+    bottleneck: str,  # one of `BOTTLENECKS`, or an import path
 ) -> type[Bottleneck]:
     "Raises `ValueError` if there is none."
-    return find_named(encode_method, BOTTLENECKS, "encode_method")
+    return find_named(bottleneck, BOTTLENECKS, "bottleneck")
 
 
 def make_bottleneck(
-    encode_method: str,
+    bottleneck: str,
     width: int,  # of z
-    message_size: int,  # L
-    voc_size: int,  # V
+    n_groups: int,  # L
+    n_symbols: int,  # V
     tau: float,
     hard: bool,
     **own: Any,  # what else its constructor takes
 ) -> Bottleneck:
-    "Calls a bottleneck's constructor with those of the common names that it has. Raises `ValueError` if the code could not fit into a memory."
-    cls = bottleneck_class(encode_method)
+    "Calls a bottleneck's constructor with those of `SHARED_NAMES` that it has. Raises `ValueError` if the code could not fit into a memory."
+    cls = bottleneck_class(bottleneck)
     has = inspect.signature(cls).parameters
     if unknown := set(own) - set(has):
-        raise ValueError(f"{encode_method} has no option {min(unknown)}; it has {', '.join(has)}")
-    shared = dict(zip(SHARED_NAMES, (width, message_size, voc_size, tau, hard)))
-    if message_size * voc_size >= 2**40:
-        raise ValueError(f"the code would have {message_size * voc_size:,} numbers, more than a memory holds: lower message_size or voc_size")
+        raise ValueError(f"{bottleneck} has no option {min(unknown)}; it has {', '.join(has)}")
+    shared = {"n_features": width, "n_groups": n_groups, "n_symbols": n_symbols, "tau": tau, "hard": hard}
+    if n_groups * n_symbols >= 2**40:
+        raise ValueError(f"the code would have {n_groups * n_symbols:,} numbers, more than a memory holds: lower n_groups or n_symbols")
     return cls(**{name: value for name, value in shared.items() if name in has}, **own)
 
 
@@ -327,40 +327,40 @@ def make_parts(
     image_shape: tuple[int, int, int],  # height, width, channels
     mean: Tensor | Sequence[float],  # `(C,)`: channel mean of the training images, on [0, 1]
     std: Tensor | Sequence[float],  # `(C,)`: their standard deviation
-    encode_method: str = "Softmax",  # the bottleneck: Continuous, Softmax, GumbelSoftmax, VQ, or the import path of a class
-    message_size: int = 128,  # L, groups of the code
-    voc_size: int = 16,  # V, symbols in a group
-    channel_tau_student: float = 1.0,  # temperature of the student's bottleneck
+    bottleneck: str = "Softmax",  # the bottleneck: Continuous, Softmax, GumbelSoftmax, VQ, or the import path of a class
+    n_groups: int = 128,  # L, groups of the code
+    n_symbols: int = 16,  # V, symbols in a group
+    tau: float = 1.0,  # temperature of the student's bottleneck
     hard: bool = False,  # one-hot codes forward, soft gradient backward
-    encoder_type: str = "CNN",  # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm
+    encoder: str = "CNN",  # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm
     h_dim: int = 64,  # channels of the CNN's first convolution
-    hidden_size: int = 128,  # width of z; 0 takes that of the encoder itself, without a linear layer
+    feature_dim: int = 128,  # width of z; 0 takes that of the encoder itself, without a linear layer
     last_enc_bn: bool = False,  # BatchNorm on z; in the CNN before its last mean-pool
-    embedder_type: str = "Linear",  # Identity, Linear or MLP
+    embedder: str = "Linear",  # Identity, Linear or MLP
     last_norm_emb: bool = True,  # BatchNorm after the embedder
-    projector_type: str = "MLP",  # Identity, Linear or MLP
-    proj_hidden: int = MLP_WIDTH,  # width of an MLP projector's hidden layers
-    proj_depth: int = 2,  # how many linear layers an MLP projector has
-    proj_size: int = 0,  # width of what the projector gives; 0: as wide as z
+    projector: str = "MLP",  # Identity, Linear or MLP
+    projector_hidden: int = MLP_WIDTH,  # width of an MLP projector's hidden layers
+    projector_depth: int = 2,  # how many linear layers an MLP projector has
+    projection_dim: int = 0,  # width of what the projector gives; 0: as wide as z
     last_norm_proj: bool = True,  # BatchNorm after the projector
     last_bn_affine: bool = True,  # whether those two BatchNorms learn a scale and a shift
-    predictor_type: str = "Linear",  # Identity, Linear or MLP
-    pred_hidden: int = MLP_WIDTH,  # width of an MLP predictor's hidden layer
+    predictor: str = "Linear",  # Identity, Linear or MLP
+    predictor_hidden: int = MLP_WIDTH,  # width of an MLP predictor's hidden layer
     inner_norm: bool = True,  # BatchNorm after the hidden layers of projector and predictor
     last_bias: bool = False,  # a bias in the last layer of an MLP
     activation: str = "ReLU",  # of an MLP: ReLU or GELU
-    **own: Any,  # what else its constructor takes
+    **own: Any,  # what else the bottleneck's constructor takes
 ) -> tuple[Network, nn.Module]:  # student and predictor
     "Raises `ValueError` naming an option that is out of range."
     # first, so that a seed gives the same encoder whatever its bottleneck draws
-    encoder = make_encoder(image_shape, mean, std, encoder_type, h_dim, hidden_size, last_enc_bn)
-    width = encoder.num_features
-    bottleneck = make_bottleneck(encode_method, width, message_size, voc_size, channel_tau_student, hard, **own)
+    from_images = make_encoder(image_shape, mean, std, encoder, h_dim, feature_dim, last_enc_bn)
+    width = from_images.num_features
+    coder = make_bottleneck(bottleneck, width, n_groups, n_symbols, tau, hard, **own)
     mlp: dict[str, Any] = dict(inner_norm=inner_norm, bias=last_bias, activation=activation)
     student = Network(
-        encoder,
-        head(embedder_type, width, bottleneck.in_features, last_norm_emb, last_bn_affine),
-        bottleneck,
-        head(projector_type, bottleneck.out_features, proj_size or width, last_norm_proj, last_bn_affine, proj_hidden, proj_depth, **mlp),
+        from_images,
+        head(embedder, width, coder.in_features, last_norm_emb, last_bn_affine),
+        coder,
+        head(projector, coder.out_features, projection_dim or width, last_norm_proj, last_bn_affine, projector_hidden, projector_depth, **mlp),
     )
-    return student, head(predictor_type, proj_size or width, proj_size or width, norm=False, hidden=pred_hidden, **mlp)
+    return student, head(predictor, projection_dim or width, projection_dim or width, norm=False, hidden=predictor_hidden, **mlp)

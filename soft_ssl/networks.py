@@ -206,21 +206,21 @@ class CNN(nn.Module):
         self,
         in_channels: int,
         h_dim: int = 64,  # channels of the first convolution; the others have twice as many
-        hidden_size: int = 128,  # width of the output
+        feature_dim: int = 128,  # width of the output
         last_enc_bn: bool = False,  # BatchNorm after the last convolution, before its mean-pool
     ):
         super().__init__()
-        check_at_least(1, h_dim=h_dim, hidden_size=hidden_size)
-        wide, self.num_features = 2 * h_dim, hidden_size
+        check_at_least(1, h_dim=h_dim, feature_dim=feature_dim)
+        wide, self.num_features = 2 * h_dim, feature_dim
         self.layers = nn.Sequential(
             *self.stage(in_channels, h_dim), PooledConv(h_dim, wide, pool=4),
             *self.stage(wide, wide), PooledConv(wide, wide, pool=4),
             *self.stage(wide, wide),
         )  # fmt: skip
         if last_enc_bn:  # it stands between the convolution and its pool, which are then no longer one linear map
-            self.layers.extend([nn.Conv2d(wide, hidden_size, 3, padding=1), nn.BatchNorm2d(hidden_size), nn.AvgPool2d(4)])
+            self.layers.extend([nn.Conv2d(wide, feature_dim, 3, padding=1), nn.BatchNorm2d(feature_dim), nn.AvgPool2d(4)])
         else:
-            self.layers.append(PooledConv(wide, hidden_size, pool=4))
+            self.layers.append(PooledConv(wide, feature_dim, pool=4))
 
     @staticmethod
     def stage(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
@@ -231,7 +231,7 @@ class CNN(nn.Module):
     def forward(
         self,
         x: Tensor,  # `(B, in_channels, 64, 64)`
-    ) -> Tensor:  # `(B, hidden_size)`
+    ) -> Tensor:  # `(B, feature_dim)`
         "Raises `ValueError` if the images are not 64×64."
         if x.shape[-2:] != (64, 64):
             raise ValueError(
@@ -265,7 +265,7 @@ def resnet(
     name: str,  # one of `RESNETS`
     in_channels: int,
     image_size: int,  # side of the images, in pixels
-    hidden_size: int = 0,  # width of the output, by a linear layer; 0: 512 or 2048, without one
+    feature_dim: int = 0,  # width of the output, by a linear layer; 0: 512 or 2048, without one
 ) -> nn.Module:  # images `(B, C, H, W)` to features `(B, D)`
     "A ResNet (arXiv 1512.03385); up to 64 pixels with a 3×3 convolution of stride 1 and no max-pool at its start (arXiv 2002.05709, appendix B.9)."
     from torchvision.models import resnet as torchvision_resnet
@@ -276,8 +276,8 @@ def resnet(
         network.conv1, network.maxpool = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False), nn.Identity()
     elif in_channels != 3:
         network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-    network.num_features = hidden_size or network.fc.in_features
-    network.fc = nn.Linear(network.fc.in_features, hidden_size) if hidden_size else nn.Identity()
+    network.num_features = feature_dim or network.fc.in_features
+    network.fc = nn.Linear(network.fc.in_features, feature_dim) if feature_dim else nn.Identity()
     return network
 
 
@@ -285,22 +285,22 @@ def timm_model(
     name: str,  # as timm has it
     in_channels: int,
     image_size: int,  # side of the images, in pixels
-    hidden_size: int = 0,  # width of the output, by a linear layer; 0 takes the model's own
+    feature_dim: int = 0,  # width of the output, by a linear layer; 0 takes the model's own
 ) -> nn.Module:  # images `(B, C, H, W)` to features `(B, D)`
     "A model of timm, with fresh weights. Raises `ValueError` if there is none of that name."
     known = ", ".join(ENCODERS)
     try:
         timm = extra("timm")
     except ValueError as error:
-        raise ValueError(f"encoder_type must be one of {known}, or a model of timm (which is not installed), but is {name!r}") from error
+        raise ValueError(f"encoder must be one of {known}, or a model of timm (which is not installed), but is {name!r}") from error
     if not timm.is_model(name):
-        raise ValueError(f"encoder_type must be one of {known}, or a model of timm, but is {name!r}")
-    sizes = {"num_classes": hidden_size, "in_chans": in_channels}
+        raise ValueError(f"encoder must be one of {known}, or a model of timm, but is {name!r}")
+    sizes = {"num_classes": feature_dim, "in_chans": in_channels}
     try:  # transformers have to know how many patches there will be
         network = timm.create_model(name, img_size=image_size, **sizes)
     except TypeError:
         network = timm.create_model(name, **sizes)
-    network.num_features = hidden_size or network.num_features
+    network.num_features = feature_dim or network.num_features
     return network
 
 
@@ -314,25 +314,25 @@ def make_encoder(
     image_shape: tuple[int, int, int],  # height, width, channels
     mean: Tensor | Sequence[float],  # `(C,)`: channel mean of the training images, on [0, 1]
     std: Tensor | Sequence[float],  # `(C,)`: their standard deviation
-    encoder_type: str = "CNN",  # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm
+    encoder: str = "CNN",  # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm
     h_dim: int = 64,  # channels of the CNN's first convolution
-    hidden_size: int = 128,  # width of z; 0 takes that of the encoder itself, without a linear layer
+    feature_dim: int = 128,  # width of z; 0 takes that of the encoder itself, without a linear layer
     last_enc_bn: bool = False,  # BatchNorm on z; in the CNN before its last mean-pool
 ) -> Encoder:  # uint8 images `(B, C, H, W)` to z `(B, D)`; D is its `num_features`
     "`InputNorm` and an encoder. Raises `ValueError` naming an option that is out of range."
     side, _, channels = image_shape
     layers: list[Any]  # torchvision and timm have no types
-    if encoder_type == "CNN":
-        layers = [CNN(channels, h_dim, hidden_size, last_enc_bn)]
+    if encoder == "CNN":
+        layers = [CNN(channels, h_dim, feature_dim, last_enc_bn)]
     else:
         if h_dim != 64:
-            raise ValueError(f"h_dim belongs to the CNN, but encoder_type is {encoder_type} and h_dim {h_dim}: leave h_dim at 64")
-        make = resnet if encoder_type in RESNETS else timm_model
-        layers = [make(encoder_type, channels, side, hidden_size)]
+            raise ValueError(f"h_dim belongs to the CNN, but encoder is {encoder} and h_dim {h_dim}: leave h_dim at 64")
+        make = resnet if encoder in RESNETS else timm_model
+        layers = [make(encoder, channels, side, feature_dim)]
         layers += [nn.BatchNorm1d(layers[0].num_features)] if last_enc_bn else []
-    encoder = Encoder(InputNorm(mean, std), *layers)
-    encoder.num_features = layers[0].num_features
-    return encoder
+    network = Encoder(InputNorm(mean, std), *layers)
+    network.num_features = layers[0].num_features
+    return network
 
 # %% ../nbs/01e_networks.ipynb #b7a06bd3
 HEADS = ("Identity", "Linear", "MLP")

@@ -42,13 +42,13 @@ class SwAV(Method):
 
     queue: Tensor  # `(2, queue_size, projection_dim)`: answers of earlier steps, by view, the newest last
     queued: Tensor  # scalar, int64: how many have entered it
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor_type": "Identity", "last_norm_proj": False, "last_bias": True}
+    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "last_norm_proj": False, "last_bias": True}
 
     def __init__(
         self,
         student: Network,
         predictor: nn.Module | None = None,  # not used: the prototypes stand in its place
-        tau: float = 0.1,  # temperature of the predictions, above 0
+        temperature: float = 0.1,  # temperature of the predictions, above 0
         n_prototypes: int = 512,  # at least 1
         queue_size: int = 0,  # answers to each view that are remembered, over all processes
         queue_epoch: int = 0,  # the epoch in which the queue starts
@@ -56,13 +56,13 @@ class SwAV(Method):
         **options: Any,  # of `Method`
     ):
         "Raises `ValueError` naming an option that is out of range."
-        check_at_least(1e-6, tau=tau)
+        check_at_least(1e-6, temperature=temperature)
         check_at_least(0, queue_size=queue_size, queue_epoch=queue_epoch, freeze_epochs=freeze_epochs)
         super().__init__(student, None, **options)
         self.predictor, self.queue_epoch, self.freeze_epochs = Prototypes(self.projection_dim, n_prototypes), queue_epoch, freeze_epochs
         self.register_buffer("queue", torch.zeros(2, queue_size, self.projection_dim))
         self.register_buffer("queued", torch.zeros((), dtype=torch.long))
-        self.criterion = extra("lightly.loss").SwaVLoss(tau, sinkhorn_gather_distributed=True)
+        self.criterion = extra("lightly.loss").SwaVLoss(temperature, sinkhorn_gather_distributed=True)
 
     def frozen(self) -> nn.Module:
         "The prototypes."
@@ -87,29 +87,29 @@ class DINO(Method):
     "DINO (arXiv 2104.14294)."
 
     has_teacher = True
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor_type": "Identity", "proj_depth": 3, "inner_norm": False, "activation": "GELU", "last_norm_proj": False, "last_bias": True}
+    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "projector_depth": 3, "inner_norm": False, "activation": "GELU", "last_norm_proj": False, "last_bias": True}
 
     def __init__(
         self,
         student: Network,
         predictor: nn.Module | None = None,  # not used: prototypes are the last layer of the projector
         n_prototypes: int = 512,  # at least 1
-        tau: float = 0.1,  # temperature of the student's answers, above 0
-        tau_target_start: float = 0.04,  # temperature of the teacher's answers at first
-        tau_target: float = 0.07,  # and from the end of its warm-up on
-        tau_target_epochs: int = 50,  # epochs of that warm-up
+        temperature: float = 0.1,  # temperature of the student's answers, above 0
+        temperature_teacher_start: float = 0.04,  # temperature of the teacher's answers at first
+        temperature_teacher: float = 0.07,  # and from the end of its warm-up on
+        temperature_teacher_epochs: int = 50,  # epochs of that warm-up
         freeze_epochs: float = 0.0,  # epochs in which the prototypes are held still
         **options: Any,  # of `Method`
     ):
         "Raises `ValueError` naming an option that is out of range."
-        check_at_least(1, n_prototypes=n_prototypes, tau_target_epochs=tau_target_epochs)
-        check_at_least(1e-6, tau=tau, tau_target_start=tau_target_start, tau_target=tau_target)
+        check_at_least(1, n_prototypes=n_prototypes, temperature_teacher_epochs=temperature_teacher_epochs)
+        check_at_least(1e-6, temperature=temperature, temperature_teacher_start=temperature_teacher_start, temperature_teacher=temperature_teacher)
         check_at_least(0, freeze_epochs=freeze_epochs)
         width = next(layer.out_features for layer in reversed(list(student.projector.modules())) if isinstance(layer, nn.Linear))
         assert isinstance(student.projector, nn.Sequential)  # as `head` makes it
         student.projector.append(Prototypes(width, n_prototypes))
         super().__init__(student, None, **options)
-        self.criterion = extra("lightly.loss").DINOLoss(n_prototypes, tau_target_start, tau_target, tau_target_epochs, tau)
+        self.criterion = extra("lightly.loss").DINOLoss(n_prototypes, temperature_teacher_start, temperature_teacher, temperature_teacher_epochs, temperature)
         self.freeze_epochs = freeze_epochs
 
     def frozen(self) -> nn.Module:

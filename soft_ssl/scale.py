@@ -32,86 +32,86 @@ from .runs import RunFolder
 
 # %% ../nbs/05_scale.ipynb #5e7ddbb4
 PUBLISHED: dict[str, Any] = {
-    "dataset": "digits", "encoder_type": "ResNet18", "hidden_size": 0, "image_size": 32, "encode_method": "Softmax", "message_size": 5000, "voc_size": 13,
-    "last_norm_emb": True, "last_norm_proj": False, "last_bias": True, "proj_hidden": 2048, "proj_size": 256, "max_steps": 0, "epochs": 100,
+    "dataset": "digits", "encoder": "ResNet18", "feature_dim": 0, "image_size": 32, "bottleneck": "Softmax", "n_groups": 5000, "n_symbols": 13,
+    "last_norm_emb": True, "last_norm_proj": False, "last_bias": True, "projector_hidden": 2048, "projection_dim": 256, "max_steps": 0, "epochs": 100,
     "warmup_epochs": 10.0, "scheduler": "cosine", "train_batch_size": 256, "optimizer": "LARS", "lr": 0.3, "wd": 1e-5, "scale_lr": True,
     "exclude_bias_norm": True, "precision": "auto",
 }  # fmt: skip
 HEADS_OF: dict[str, dict[str, Any]] = {
-    "byol": {"predictor_type": "MLP", "pred_hidden": 4096, "proj_hidden": 4096, "squared_distance": True, "ema_end": 1.0},
-    "moco": {"proj_size": 128, "queue_size": 32768, "ema_end": 0.999},
+    "byol": {"predictor": "MLP", "predictor_hidden": 4096, "projector_hidden": 4096, "squared_distance": True, "ema_end": 1.0},
+    "moco": {"projection_dim": 128, "queue_size": 32768, "ema_end": 0.999},
     "simclr": {"inner_norm": False},  # it could tell an image by the statistics of its batch
-    "barlow": {"proj_size": 2048}, "vicreg": {"proj_size": 2048},
-    "swav": {"proj_size": 128, "n_prototypes": 3000, "queue_size": 3840, "queue_epoch": 50, "freeze_epochs": 2.0},
+    "barlow": {"projection_dim": 2048}, "vicreg": {"projection_dim": 2048},
+    "swav": {"projection_dim": 128, "n_prototypes": 3000, "queue_size": 3840, "queue_epoch": 50, "freeze_epochs": 2.0},
     "dino": {"n_prototypes": 4096, "ema": 0.9995, "ema_end": 1.0, "freeze_epochs": 1.0},
 }  # fmt: skip
 CIFAR100: dict[str, Any] = {
-    "dataset": "cifar100", "encoder_type": "ResNet18", "image_size": 32, "encode_method": "Softmax", "message_size": 5000, "voc_size": 13,
+    "dataset": "cifar100", "encoder": "ResNet18", "image_size": 32, "bottleneck": "Softmax", "n_groups": 5000, "n_symbols": 13,
     "epochs": 1000, "warmup_epochs": 10.0, "train_batch_size": 256, "precision": "fp16", "optimizer": "LARS", "lars_eta": 0.02, "lars_clip": True,
     "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "solarize_1": 0.0, "solarize_2": 0.2, "crop_min": 0.08,
 }  # fmt: skip
 STRONG_JITTER = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "solarize_2": 0.0}
 IMAGENET: dict[str, Any] = {
-    "dataset": "imagenet", "encoder_type": "ResNet50", "image_size": 224, "encode_method": "Softmax", "message_size": 5000, "warmup_epochs": 10.0,
+    "dataset": "imagenet", "encoder": "ResNet50", "image_size": 224, "bottleneck": "Softmax", "n_groups": 5000, "warmup_epochs": 10.0,
     "precision": "fp16", "workers": 8,
     "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "blur_1": 1.0, "blur_2": 0.1, "solarize_1": 0.0, "solarize_2": 0.2, "crop_min": 0.08,
 }  # fmt: skip
 IMAGENET_BYOL = IMAGENET | {
     "train_batch_size": 256, "accumulate": 16, "optimizer": "LARS", "lars_eta": 0.001, "lars_clip": False, "wd": 1e-6,
-    "proj_hidden": 4096, "proj_size": 256, "pred_hidden": 4096, "ema": 0.99, "ema_end": 1.0, "probe_lr": 0.2,
+    "projector_hidden": 4096, "projection_dim": 256, "predictor_hidden": 4096, "ema": 0.99, "ema_end": 1.0, "probe_lr": 0.2,
 }  # fmt: skip
 DIGITS: dict[str, Any] = {
-    "dataset": "digits", "encoder_type": "ResNet10", "image_size": 16, "encode_method": "Softmax", "message_size": 64, "voc_size": 8,
+    "dataset": "digits", "encoder": "ResNet10", "image_size": 16, "bottleneck": "Softmax", "n_groups": 64, "n_symbols": 8,
     "epochs": 10, "warmup_epochs": 1.0, "train_batch_size": 64, "lr": 0.5, "wd": 1e-5, "optimizer": "LARS", "lars_eta": 0.02,
-    "proj_hidden": 256, "proj_size": 64, "crop_min": 0.4, "flip": False, "workers": 1,
+    "projector_hidden": 256, "projection_dim": 64, "crop_min": 0.4, "flip": False, "workers": 1,
 }  # fmt: skip
 DIGITS_OF: dict[str, dict[str, Any]] = {
-    "byol": {"pred_hidden": 256}, "moco": {"queue_size": 512, "solarize_2": 0.0}, "simclr": {"solarize_2": 0.0}, "barlow": {"proj_size": 256},
-    "vicreg": {"proj_size": 256}, "swav": {"n_prototypes": 64, "queue_size": 256, "queue_epoch": 5, "solarize_2": 0.0},
-    "dino": {"n_prototypes": 128, "ema": 0.99, "tau_target_epochs": 3},
+    "byol": {"predictor_hidden": 256}, "moco": {"queue_size": 512, "solarize_2": 0.0}, "simclr": {"solarize_2": 0.0}, "barlow": {"projection_dim": 256},
+    "vicreg": {"projection_dim": 256}, "swav": {"n_prototypes": 64, "queue_size": 256, "queue_epoch": 5, "solarize_2": 0.0},
+    "dino": {"n_prototypes": 128, "ema": 0.99, "temperature_teacher_epochs": 3},
 }  # fmt: skip
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "cifar100": {
         "byol": CIFAR100 | {
-            "lr": 1.0, "probe_lr": 0.1, "wd": 1e-5, "proj_hidden": 4096, "proj_size": 256, "pred_hidden": 4096, "ema": 0.99, "ema_end": 1.0,
+            "lr": 1.0, "probe_lr": 0.1, "wd": 1e-5, "projector_hidden": 4096, "projection_dim": 256, "predictor_hidden": 4096, "ema": 0.99, "ema_end": 1.0,
         },
         "moco": CIFAR100 | {
-            "optimizer": "SGD", "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "proj_hidden": 2048, "proj_size": 128, "queue_size": 32768, "tau": 0.2,
-            "ema": 0.99, "ema_end": 0.999, "channel_tau_student": 0.04, "channel_tau_teacher": 0.01, "saturation": 0.4,
+            "optimizer": "SGD", "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "projector_hidden": 2048, "projection_dim": 128, "queue_size": 32768, "temperature": 0.2,
+            "ema": 0.99, "ema_end": 0.999, "tau": 0.04, "tau_teacher": 0.01, "saturation": 0.4,
             "solarize_2": 0.0,
         },
         "simclr": CIFAR100 | STRONG_JITTER | {
-            "lr": 0.4, "probe_lr": 0.1, "wd": 1e-5, "proj_hidden": 2048, "proj_size": 256, "tau": 0.2,
-            "channel_tau_student": 0.17, "channel_tau_teacher": 0.78,
+            "lr": 0.4, "probe_lr": 0.1, "wd": 1e-5, "projector_hidden": 2048, "projection_dim": 256, "temperature": 0.2,
+            "tau": 0.17, "tau_teacher": 0.78,
         },
         "barlow": CIFAR100 | {
-            "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "proj_hidden": 2048, "proj_size": 2048, "loss_scale": 0.1, "channel_tau_teacher": 0.99,
+            "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "projector_hidden": 2048, "projection_dim": 2048, "loss_scale": 0.1, "tau_teacher": 0.99,
         },
         "vicreg": CIFAR100 | {
-            "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "proj_hidden": 2048, "proj_size": 2048, "invariance": 25.0, "variance": 25.0,
+            "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "projector_hidden": 2048, "projection_dim": 2048, "invariance": 25.0, "variance": 25.0,
             "covariance": 1.0, "crop_min": 0.2, "solarize_1": 0.1, "solarize_2": 0.1,
         },
         "swav": CIFAR100 | STRONG_JITTER | {
-            "lr": 0.6, "min_lr": 6e-4, "probe_lr": 0.1, "wd": 1e-6, "proj_hidden": 2048, "proj_size": 128, "n_prototypes": 3000,
-            "queue_size": 3840, "queue_epoch": 50, "channel_tau_student": 0.85, "channel_tau_teacher": 1.5, "exclude_bias_norm": False,
+            "lr": 0.6, "min_lr": 6e-4, "probe_lr": 0.1, "wd": 1e-6, "projector_hidden": 2048, "projection_dim": 128, "n_prototypes": 3000,
+            "queue_size": 3840, "queue_epoch": 50, "tau": 0.85, "tau_teacher": 1.5, "exclude_bias_norm": False,
         },
         "dino": CIFAR100 | {
-            "lr": 0.3, "probe_lr": 0.1, "wd": 1e-6, "proj_hidden": 2048, "proj_size": 256, "n_prototypes": 4096, "ema": 0.9995, "ema_end": 1.0,
+            "lr": 0.3, "probe_lr": 0.1, "wd": 1e-6, "projector_hidden": 2048, "projection_dim": 256, "n_prototypes": 4096, "ema": 0.9995, "ema_end": 1.0,
         },
     },
     "imagenet": {
-        "byol": IMAGENET_BYOL | {"epochs": 75, "lr": 0.45, "voc_size": 24},
+        "byol": IMAGENET_BYOL | {"epochs": 75, "lr": 0.45, "n_symbols": 24},
         "moco": IMAGENET | {
-            "epochs": 100, "optimizer": "SGD", "lr": 0.3, "wd": 3e-5, "train_batch_size": 256, "message_size": 4500, "voc_size": 21,
-            "proj_hidden": 2048, "proj_size": 128, "queue_size": 65536, "tau": 0.1, "ema": 0.99, "ema_end": 0.999,
+            "epochs": 100, "optimizer": "SGD", "lr": 0.3, "wd": 3e-5, "train_batch_size": 256, "n_groups": 4500, "n_symbols": 21,
+            "projector_hidden": 2048, "projection_dim": 128, "queue_size": 65536, "temperature": 0.1, "ema": 0.99, "ema_end": 0.999,
         },
     },
     "imagenet200": {
         "byol": IMAGENET_BYOL | {
-            "epochs": 200, "lr": 0.40, "message_size": 4500, "voc_size": 21, "channel_tau_student": 0.872, "channel_tau_teacher": 0.159,
+            "epochs": 200, "lr": 0.40, "n_groups": 4500, "n_symbols": 21, "tau": 0.872, "tau_teacher": 0.159,
         },
     },
-    "imagenet800": {"byol": IMAGENET_BYOL | {"epochs": 800, "lr": 0.2, "wd": 1.5e-6, "voc_size": 21, "ema": 0.996}},
+    "imagenet800": {"byol": IMAGENET_BYOL | {"epochs": 800, "lr": 0.2, "wd": 1.5e-6, "n_symbols": 21, "ema": 0.996}},
     "digits": {name: DIGITS | more for name, more in DIGITS_OF.items()},
 }  # fmt: skip
 PROCESSES = {"imagenet": 2, "imagenet200": 2, "imagenet800": 2}  # GPUs that a preset was published with, where that is more than one
@@ -120,15 +120,15 @@ PROCESSES = {"imagenet": 2, "imagenet200": 2, "imagenet800": 2}  # GPUs that a p
 def preset_settings(
     method: str,
     preset: str = "",  # one of `PRESETS`; empty takes what is common to all
-    encode_method: str = "",  # the bottleneck; empty takes the preset's
+    bottleneck: str = "",  # the bottleneck; empty takes the preset's
 ) -> dict[str, Any]:
     "Options of `experiment.train`. Raises `ValueError` for a preset that the method does not have."
     if preset and method not in PRESETS.get(preset, {}):
         having = [name for name, methods in PRESETS.items() if method in methods]
         raise ValueError(f"{method} has no preset {preset!r}: it has {', '.join(having) or 'none'}")
     settings = PUBLISHED | HEADS_OF.get(method, {}) | (PRESETS[preset][method] if preset else {})
-    settings["encode_method"] = encode_method or settings["encode_method"]
-    plain = {"embedder_type": "Identity", "last_norm_emb": False} if settings["encode_method"] == "Continuous" else {}
+    settings["bottleneck"] = bottleneck or settings["bottleneck"]
+    plain = {"embedder": "Identity", "last_norm_emb": False} if settings["bottleneck"] == "Continuous" else {}
     return settings | plain
 
 # %% ../nbs/05_scale.ipynb #90a65ade
@@ -213,12 +213,12 @@ def preset_config(
 ) -> dict[str, Any]:  # `method`, and every option of a run with its value
     "Raises `ValueError` for what does not exist, is of another kind or out of range."
     chosen = chosen or {}
-    return full_config(method, preset_settings(method, preset, str(chosen.get("encode_method", ""))) | chosen)
+    return full_config(method, preset_settings(method, preset, str(chosen.get("bottleneck", ""))) | chosen)
 
 
 SEARCHED = (
-    "temperatures\n  those of the published runs were searched, log-uniformly from 0.1 to 5, and are not published: choose --channel_tau_student and "
-    "--channel_tau_teacher"
+    "temperatures\n  those of the published runs were searched, log-uniformly from 0.1 to 5, and are not published: choose --tau and "
+    "--tau_teacher"
 )
 
 
@@ -233,12 +233,12 @@ def plan(
     gib = {use: f"{size / 2**30:8.2f} GiB  {use}" for use, size in costs.memory.items() if size}
     step_images = config["train_batch_size"] * config["accumulate"]
     return "\n".join([
-        *(f"  {name:<22}{printable(value)}" for name, value in config.items()),
+        *(f"  {name:<29}{printable(value)}" for name, value in config.items()),
         "weights", *(f"  {count:>13,}  {part}" for part, count in costs.weights.items() if count),
         f"memory of each of {processes} devices, estimated", *(f"  {line}" for line in gib.values()),
         f"steps\n  {costs.steps:,} of {step_images:,} images: {costs.images:,} images read, {costs.images / n:.1f} times the {n:,} there are",
         f"  learning rate {config['lr']} x {config['train_batch_size']} / 256 = {config['lr'] * config['train_batch_size'] / 256:g}" if config["scale_lr"] else "",
-        *([SEARCHED] if preset == "imagenet" and config["encode_method"] != "Continuous" else []),
+        *([SEARCHED] if preset == "imagenet" and config["bottleneck"] != "Continuous" else []),
     ])  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def pretrain(
     if needed > free:
         raise MemoryError(
             f"this run needs about {needed / 2**30:.1f} GiB on each device, but {free / 2**30:.1f} GiB are free on {state.device}: lower "
-            "message_size or voc_size, or train_batch_size and raise accumulate, or use more devices"
+            "n_groups or n_symbols, or train_batch_size and raise accumulate, or use more devices"
         )
     assert data is not None  # only a dry run may go without
     with run.lock() if state.is_main_process else nullcontext():

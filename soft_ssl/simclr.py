@@ -22,12 +22,12 @@ def contrastive_loss(
     queries: Tensor,  # `(N, D)`
     keys: Tensor,  # `(N, D)`: the key of each query
     queue: Tensor,  # `(M, D)`: keys of earlier steps, M may be 0
-    tau: float,  # temperature, above 0
+    temperature: float,  # above 0
 ) -> Tensor:  # scalar, at least 0
     "Cross-entropy of finding one's key among all other queries, all keys and the queue (arXiv 2002.05709, eq. 1; 1911.05722, eq. 1)."
     queries = F.normalize(at_least_float32(queries), dim=1)
     others = F.normalize(at_least_float32(torch.cat([keys, queue])), dim=1)
-    similarities = queries @ torch.cat([queries, others]).T / tau
+    similarities = queries @ torch.cat([queries, others]).T / temperature
     similarities.fill_diagonal_(-torch.inf)  # a query is not compared with itself
     own = torch.arange(len(queries), device=queries.device) + len(queries)
     return F.cross_entropy(similarities, own)
@@ -42,23 +42,23 @@ class SimCLR(Method):
     def __init__(
         self,
         *parts: Any,  # student and predictor: `make_parts`
-        tau: float = 0.2,  # temperature of the similarities, above 0
+        temperature: float = 0.2,  # temperature of the similarities, above 0
         queue_size: int = 0,  # how many batches of keys are remembered, two keys for each image; 0 is SimCLR, whose keys are the student's own
         **options: Any,  # of `Method`
     ):
         "Raises `ValueError` naming an option that is out of range."
-        check_at_least(1e-6, tau=tau)
+        check_at_least(1e-6, temperature=temperature)
         check_at_least(0, queue_size=queue_size)
         self.has_teacher = queue_size > 0
         super().__init__(*parts, **options)
-        self.tau, self.queue_size = tau, queue_size
+        self.temperature, self.queue_size = temperature, queue_size
         self.register_buffer("queue", torch.zeros(0, self.projection_dim))
         self.register_load_state_dict_pre_hook(self.resize_queue)
 
     def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
         "Each view's query has to find the key of the other view; mean of both directions. In training mode the keys then enter the queue."
         queries, keys = [gathered(query) for query in predicted[:2]], [gathered(target) for target in targets[::-1]]  # keys of the other view
-        one, other = (contrastive_loss(q, k, self.queue, self.tau) for q, k in zip(queries, keys))
+        one, other = (contrastive_loss(q, k, self.queue, self.temperature) for q, k in zip(queries, keys))
         if self.training and self.queue_size:
             new = at_least_float32(torch.cat(keys).detach())
             self.queue = torch.cat([self.queue, new])[-len(new) * self.queue_size :]
@@ -85,20 +85,20 @@ class MoCo(Method):
 
     queue: Tensor  # `(2, queue_size, projection_dim)`: keys of earlier steps, by view, the newest last
     has_teacher = True
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor_type": "Identity", "inner_norm": False, "last_norm_proj": False, "last_bias": True}  # a norm could tell a query's key by the statistics of its batch
+    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "inner_norm": False, "last_norm_proj": False, "last_bias": True}  # a norm could tell a query's key by the statistics of its batch
 
     def __init__(
         self,
         *parts: Any,  # student and predictor: `make_parts`
-        tau: float = 0.2,  # temperature of the similarities, above 0
+        temperature: float = 0.2,  # temperature of the similarities, above 0
         queue_size: int = 4096,  # keys of each view that are remembered, over all processes, at least 1
         **options: Any,  # of `Method`
     ):
         "Raises `ValueError` naming an option that is out of range."
-        check_at_least(1e-6, tau=tau)
+        check_at_least(1e-6, temperature=temperature)
         check_at_least(1, queue_size=queue_size)
         super().__init__(*parts, **options)
-        self.tau = tau
+        self.temperature = temperature
         self.register_buffer("queue", F.normalize(torch.randn(2, queue_size, self.projection_dim), dim=-1))
 
     def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
@@ -114,5 +114,5 @@ class MoCo(Method):
         "Cross-entropy of each query's own key against the queue."
         queries = F.normalize(queries, dim=1)
         own = (queries * keys).sum(1, keepdim=True)
-        similarities = torch.cat([own, queries @ queue.T], 1) / self.tau
+        similarities = torch.cat([own, queries @ queue.T], 1) / self.temperature
         return F.cross_entropy(similarities, torch.zeros(len(queries), dtype=torch.long, device=queries.device))

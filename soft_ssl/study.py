@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LAPTOP', 'PLACES', 'FIVE', 'FULL', 'SIZES', 'MOST_IMAGES', 'COLUMNS', 'N_PAIRS', 'N_DCI', 'BASELINES', 'SHORT_NAMES',
-           'KEYS', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'USUAL_TAU', 'PROBE_METRICS', 'RESAMPLES', 'FEATURES',
-           'COMPARISONS', 'CORE', 'GEOMETRY', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'read_grid', 'expand',
-           'Logits', 'Supervised', 'supervise', 'FeatureFunction', 'principal', 'deciding_images', 'pixels',
+           'KEYS', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'USUAL_TEMPERATURE', 'PROBE_METRICS', 'RESAMPLES',
+           'FEATURES', 'COMPARISONS', 'CORE', 'GEOMETRY', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'read_grid',
+           'expand', 'Logits', 'Supervised', 'supervise', 'FeatureFunction', 'principal', 'deciding_images', 'pixels',
            'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'evaluated', 'last_word',
            'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'work', 'command',
            'with_threads', 'start_here', 'run_and_wait', 'Submitted', 'start_on', 'identity', 'gather', 'write_tables',
@@ -47,7 +47,7 @@ from .bottleneck import Continuous
 from .datasets import SplitData
 from .devices import process_state, stop_signal
 from soft_ssl.experiment import (
-    CLUSTERS, METHODS, build_method, check_options, find_evaluation, full_config, load_data, load_run, make_batches, method_options, options_of,
+    ALIASES, CLUSTERS, METHODS, build_method, check_options, find_evaluation, full_config, load_data, load_run, make_batches, method_options, options_of,
     part_to_select_on, probe_scores, selection_score, steps_of, submit, train,
 )  # fmt: skip
 from .files import complete_file, file_lock
@@ -61,41 +61,41 @@ from .runs import RunFolder, provenance
 # %% ../nbs/04a_study.ipynb #79b5cb0f
 LAPTOP = {
     "common": {
-        "dataset": "dsprites", "source": "rendered", "h_dim": 16, "hidden_size": 64, "message_size": 64, "voc_size": 16, "train_batch_size": 64,
+        "dataset": "dsprites", "source": "rendered", "h_dim": 16, "feature_dim": 64, "n_groups": 64, "n_symbols": 16, "train_batch_size": 64,
         "max_steps": 160, "eval_every": 40, "log_every": 10, "ridge": 0.1, "n_sub_train": 4000, "n_sub_test": 2000,
     },
     "blocks": [
-        {"encode_method": ["Continuous", "Softmax", "GumbelSoftmax"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
-        {"method": ["vq-byol"], "encode_method": ["VQ"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
-        {"encode_method": ["Softmax"], "channel_tau": [0.1, 0.3, 3.0], "seed": [0, 1, 2]},
-        {"encode_method": ["Softmax"], "hard": [True], "seed": [0, 1, 2]},
-        {"method": ["moco-simclr"], "encode_method": ["Continuous", "Softmax"], "seed": [0, 1, 2]},
-        {"encode_method": ["Logits"], "seed": [0, 1, 2]},
-        {"method": ["supervised"], "encode_method": ["Continuous", "Softmax"], "seed": [0, 1, 2]},
-        {"method": ["pca"], "encode_method": ["Continuous"], "dataset_K": [1, 2], "seed": [0]},
+        {"bottleneck": ["Continuous", "Softmax", "GumbelSoftmax"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
+        {"method": ["vq-byol"], "bottleneck": ["VQ"], "dataset_K": [1, 2], "seed": [0, 1, 2]},
+        {"bottleneck": ["Softmax"], "channel_tau": [0.1, 0.3, 3.0], "seed": [0, 1, 2]},
+        {"bottleneck": ["Softmax"], "hard": [True], "seed": [0, 1, 2]},
+        {"method": ["moco-simclr"], "bottleneck": ["Continuous", "Softmax"], "seed": [0, 1, 2]},
+        {"bottleneck": ["Logits"], "seed": [0, 1, 2]},
+        {"method": ["supervised"], "bottleneck": ["Continuous", "Softmax"], "seed": [0, 1, 2]},
+        {"method": ["pca"], "bottleneck": ["Continuous"], "dataset_K": [1, 2], "seed": [0]},
     ],
 }  # fmt: skip
 PLACES = [{"dataset": ["dsprites"], "dataset_K": [1, 2]}, {"dataset": ["mpi3d"], "dataset_K": [1, 2, 3, 4], "augment": ["color"]}]
 FIVE = {"seed": [0, 1, 2, 3, 4]}
 FULL = {
     "common": {
-        "h_dim": 64, "hidden_size": 256, "message_size": 256, "voc_size": 32, "train_batch_size": 256, "wd": 1e-4, "max_steps": 20_000,
+        "h_dim": 64, "feature_dim": 256, "n_groups": 256, "n_symbols": 32, "train_batch_size": 256, "wd": 1e-4, "max_steps": 20_000,
         "eval_every": 2500, "log_every": 100, "precision": "auto", "compile": "on", "n_sub_train": 40_000, "n_sub_test": 10_000,
     },
     "blocks": [
         block
         for place in PLACES
         for block in (
-            {"encode_method": ["Continuous", "Softmax", "GumbelSoftmax"], **place, **FIVE},
-            {"method": ["vq-byol"], "encode_method": ["VQ"], **place, **FIVE},
-            {"method": ["moco-simclr"], "encode_method": ["Continuous", "Softmax"], **place, **FIVE},
-            {"method": ["pca"], "encode_method": ["Continuous"], **place, "seed": [0]},
+            {"bottleneck": ["Continuous", "Softmax", "GumbelSoftmax"], **place, **FIVE},
+            {"method": ["vq-byol"], "bottleneck": ["VQ"], **place, **FIVE},
+            {"method": ["moco-simclr"], "bottleneck": ["Continuous", "Softmax"], **place, **FIVE},
+            {"method": ["pca"], "bottleneck": ["Continuous"], **place, "seed": [0]},
             *(
-                {"encode_method": ["Softmax"], **place, "dataset_K": [1], **some, **FIVE}
-                for some in ({"channel_tau": [0.1, 0.3, 3.0]}, {"hard": [True]}, {"message_size": [64, 1024]}, {"voc_size": [8, 128]})
+                {"bottleneck": ["Softmax"], **place, "dataset_K": [1], **some, **FIVE}
+                for some in ({"channel_tau": [0.1, 0.3, 3.0]}, {"hard": [True]}, {"n_groups": [64, 1024]}, {"n_symbols": [8, 128]})
             ),
-            {"encode_method": ["Logits"], **place, "dataset_K": [1], **FIVE},
-            {"method": ["supervised"], "encode_method": ["Continuous", "Softmax"], **place, "dataset_K": [1], **FIVE},
+            {"bottleneck": ["Logits"], **place, "dataset_K": [1], **FIVE},
+            {"method": ["supervised"], "bottleneck": ["Continuous", "Softmax"], **place, "dataset_K": [1], **FIVE},
         )
     ],
 }  # fmt: skip
@@ -128,9 +128,7 @@ def expand(
     for block in grid["blocks"]:
         for values in product(*block.values()):
             cell = {"method": "byol", "dataset_K": 1, "seed": 0} | grid["common"] | dict(zip(block, values))
-            channel_tau = cell.pop("channel_tau", None)
-            if channel_tau is not None:
-                cell |= {"channel_tau_student": channel_tau, "channel_tau_teacher": channel_tau}
+            cell = {name: value for given, value in cell.items() for name in ALIASES.get(given, (given,))}
             cells[json.dumps(cell, sort_keys=True)] = cell
     return sorted(cells.values(), key=lambda cell: cell["seed"])
 
@@ -248,7 +246,7 @@ def pixels(
 
 def pixel_features(config: dict[str, Any], data: SplitData) -> FeatureFunction:
     "Principal components of the pixels: as many as `z` has numbers, and as many as the code has."
-    seen, sizes = pixels(deciding_images(config, data)), (config["hidden_size"], config["message_size"] * config["voc_size"])
+    seen, sizes = pixels(deciding_images(config, data)), (config["feature_dim"], config["n_groups"] * config["n_symbols"])
     narrow, wide = (principal(seen, size) for size in sizes)
     return FeatureFunction(lambda images: {"pixels_pca": narrow(pixels(images)), "pixels_pca_wide": wide(pixels(images))})
 
@@ -339,8 +337,8 @@ def configuration(
         find_evaluation(evaluation)
     chosen = {name: value for name, value in cell.items() if name not in ("method", "evaluation")}
     paths = {name: path for path, name in SHORT_NAMES.items()}
-    if "encode_method" in chosen:
-        chosen["encode_method"] = paths.get(chosen["encode_method"], chosen["encode_method"])
+    if "bottleneck" in chosen:
+        chosen["bottleneck"] = paths.get(chosen["bottleneck"], chosen["bottleneck"])
     return full_config("byol" if method in BASELINES else method, chosen) | {"method": method, "evaluation": evaluation}
 
 
@@ -349,7 +347,7 @@ def cell_name(cell: dict[str, Any]) -> str:
     config = configuration(cell)
     decisive = {name: value for name, value in sorted(config.items()) if name not in ("data_path", "show_progress")}
     digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:8]
-    words = (last_word(config[name]).lower() for name in ("method", "encode_method"))
+    words = (last_word(config[name]).lower() for name in ("method", "bottleneck"))
     return "-".join([*words, config["dataset"], f"K{config['dataset_K']}", f"seed{config['seed']}", digest])
 
 # %% ../nbs/04a_study.ipynb #2fde3e2e
@@ -481,18 +479,17 @@ def start_on(cluster: str, folder: Path, threads: int) -> Submitted:
     return Submitted(submit(cluster, folder, run_and_wait, folder.resolve(), threads, cpus_per_task=threads, **gpus))
 
 # %% ../nbs/04a_study.ipynb #c95d3564
-KEYS = ["method", "bottleneck", "tau", "L", "V", "hard", "simclr_tau", "dataset", "source", "K"]  # with the seed, these tell the cells of both sizes apart
+KEYS = ["method", "bottleneck", "tau", "n_groups", "n_symbols", "hard", "temperature", "dataset", "source", "K"]  # with the seed, these tell the cells of both sizes apart
 
 
 def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
     "What tells a cell apart, by the names that the tables use; empty where a bottleneck has no such thing."
     config = configuration(cell)
-    kind = config["encode_method"]
+    kind = config["bottleneck"]
     has = () if cell["method"] == "pca" else inspect.signature(bottleneck_class(kind)).parameters  # of these, a bottleneck has what its constructor asks for
-    of_code = {"tau": "channel_tau_student", "n_groups": "message_size", "n_symbols": "voc_size", "hard": "hard"}
     values = [
         cell["method"], "none" if cell["method"] == "pca" else SHORT_NAMES.get(kind, kind),
-        *(config[option] if name in has else None for name, option in of_code.items()), config.get("tau"), config["dataset"], source, config["dataset_K"],
+        *(config[name] if name in has else None for name in ("tau", "n_groups", "n_symbols", "hard")), config.get("temperature"), config["dataset"], source, config["dataset_K"],
     ]  # fmt: skip
     return {"cell": cell_name(cell)[-8:]} | dict(zip(KEYS, values)) | {"seed": config["seed"]}
 
@@ -718,7 +715,7 @@ if __name__ == "__main__" and "__file__" in globals():
     sys.exit(work(sys.argv[1]))
 
 # %% ../nbs/04a_study.ipynb #2f163b06
-USUAL_TAU = {method: options["tau"].default for method in METHODS if "tau" in (options := method_options(method))}  # of the similarities, where a grid says no other
+USUAL_TEMPERATURE = {method: options["temperature"].default for method in METHODS if "temperature" in (options := method_options(method))}  # of the similarities, where a grid says no other
 
 
 def label_of(row: pd.Series, usual: tuple[float, float]) -> str:
@@ -727,9 +724,9 @@ def label_of(row: pd.Series, usual: tuple[float, float]) -> str:
     if row["method"] not in ("byol", "vq-byol", "pca"):
         words = [f"{row['method']} {words[0]}"]
     words += [f"τ={row['tau']:g}"] if row["tau"] == row["tau"] and row["tau"] != 1 else []
-    words += [f"similarities at τ={row['simclr_tau']:g}"] if row["simclr_tau"] == row["simclr_tau"] and row["simclr_tau"] != USUAL_TAU.get(row["method"]) else []
+    words += [f"similarities at τ={row['temperature']:g}"] if row["temperature"] == row["temperature"] and row["temperature"] != USUAL_TEMPERATURE.get(row["method"]) else []
     words += ["hard"] if row["hard"] in (True, "True") else []
-    words += [f"{name}={row[name]:g}" for name, size in zip("LV", usual) if row[name] == row[name] and row[name] != size]
+    words += [f"{letter}={row[name]:g}" for letter, name, size in zip("LV", ("n_groups", "n_symbols"), usual) if row[name] == row[name] and row[name] != size]
     return ", ".join(words)
 
 
@@ -742,13 +739,11 @@ def read_scores(
         raise FileNotFoundError(f"there is no {file}: `soft-ssl study` makes it")
     try:
         table = pd.read_csv(file, dtype={"cell": str})
-        if "simclr_tau" not in table:  # a table from before a grid could set it
-            table["simclr_tau"] = np.where(table["method"] == "moco-simclr", USUAL_TAU["moco-simclr"], np.nan)
         if missing := {"cell", *KEYS, "seed", *COLUMNS} - set(table):
             raise ValueError(f"it has no column {min(missing)}")
     except ValueError as error:  # pandas' own are of this kind
         raise ValueError(f"{file} is damaged ({error}): `soft-ssl study` writes it again from its cells") from error
-    usual = tuple(table[name].mode().max() for name in "LV")
+    usual = tuple(table[name].mode().max() for name in ("n_groups", "n_symbols"))
     once = table.drop_duplicates("cell").set_index("cell")
     labels = {cell: label_of(row, usual) for cell, row in once.iterrows()}
     return table.assign(label=table["cell"].map(labels))
@@ -949,7 +944,7 @@ def entropies(
 ) -> pd.Series:  # by cell: entropy of a group of the soft code, as a part of the largest possible, from 0 to 1
     "How undecided the code of each cell is at its end."
     rows = scores[scores["metric"] == "entropy_given_x"]
-    return pd.Series((rows["score"] / np.log2(rows["V"])).to_numpy(), rows["cell"], name="undecided")
+    return pd.Series((rows["score"] / np.log2(rows["n_symbols"])).to_numpy(), rows["cell"], name="undecided")
 
 
 def at_temperatures(

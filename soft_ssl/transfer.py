@@ -814,11 +814,11 @@ def plain_resnet(
     block: str,  # one of `BLOCKS`
     layers: Sequence[int],  # blocks in each of the four stages
     small_stem: bool,  # a 3×3 convolution without pooling, for small images
-    hidden_size: int = 0,  # width of a linear layer at the end; 0 has none
+    feature_dim: int = 0,  # width of a linear layer at the end; 0 has none
 ) -> ResNet:  # untrained, without a classifier
     "A torchvision ResNet that gives features."
     model = ResNet(BLOCKS[block], list(layers))
-    model.fc = nn.Linear(model.fc.in_features, hidden_size) if hidden_size else nn.Identity()
+    model.fc = nn.Linear(model.fc.in_features, feature_dim) if feature_dim else nn.Identity()
     if small_stem:
         model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     return model
@@ -837,11 +837,11 @@ def export_backbone(
         raise ValueError(f"only a torchvision ResNet can be exported, but the encoder is a {type(encoder).__name__}")
     block = type(network.layer1[0]).__name__
     layers = [len(stage) for stage in (network.layer1, network.layer2, network.layer3, network.layer4)]
-    small_stem, hidden_size = isinstance(network.maxpool, nn.Identity), getattr(network.fc, "out_features", 0)
+    small_stem, feature_dim = isinstance(network.maxpool, nn.Identity), getattr(network.fc, "out_features", 0)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     try:
-        plain = plain_resnet(block, layers, small_stem, hidden_size).eval()
+        plain = plain_resnet(block, layers, small_stem, feature_dim).eval()
         plain.load_state_dict(state)
         said, meant = plain(images), copy.deepcopy(encoder).cpu().eval()(images)
         same = said.shape == meant.shape and torch.allclose(said, meant, rtol=1e-4, atol=1e-4)
@@ -851,7 +851,7 @@ def export_backbone(
         raise ValueError("the encoder is not a plain torchvision ResNet without a classifier, so it cannot be exported as one")
     about = {"block": block, "layers": ",".join(map(str, layers)), "small_stem": str(int(small_stem)),
              "mean": ",".join(map(str, mean)), "std": ",".join(map(str, std))}  # fmt: skip
-    about |= {"hidden_size": str(hidden_size)} if hidden_size else {}
+    about |= {"feature_dim": str(feature_dim)} if feature_dim else {}
     with complete_file(path) as unfinished:
         save_file(state, unfinished, about)
     return Path(path)
@@ -865,7 +865,7 @@ def load_backbone(
         with safe_open(path, "pt") as file:
             about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
         layers = [int(n) for n in about["layers"].split(",")]
-        model = plain_resnet(about["block"], layers, about["small_stem"] == "1", int(about.get("hidden_size", 0)))
+        model = plain_resnet(about["block"], layers, about["small_stem"] == "1", int(about.get("feature_dim", 0)))
         model.load_state_dict(state)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: export a backbone first") from None
@@ -907,7 +907,7 @@ def load_frozen(
         raise ValueError(f"{printable(run_path)} was trained on {config['dataset']}, which has factors in place of classes: `soft-ssl evaluate` reads it")
     place = data_path or config["data_path"]
     data = load_data(config | {"data_path": place})
-    if data.dataset.sha256 != config["data"]["sha256"]:
+    if data.dataset.sha256 != config["data_file"]["sha256"]:
         raise ValueError(f"the images in {printable(place)} are not those that {printable(run_path)} was trained on: give the --data_path of those")
     train, test = labelled(data, "train"), labelled(data, "iid")
     if not len(test):
@@ -937,7 +937,7 @@ def transfer(
     run.write_scores(run.path / "transfer" / f"{name}.csv", table)
     if evaluation in PLOTS:
         set_theme()
-        fig = PLOTS[evaluation](table, f"{config['method']}, {config['encode_method']}, {config['dataset']}")
+        fig = PLOTS[evaluation](table, f"{config['method']}, {config['bottleneck']}, {config['dataset']}")
         save_figure(fig, run.path / "transfer" / f"{evaluation}.png")
         plt.close(fig)
     return table

@@ -36,7 +36,7 @@ def read(frozen: FrozenBackbone) -> list[dict]:
 def untrained(trained: FrozenBackbone, config: dict) -> FrozenBackbone:
     "The same network before its first step, on the same images."
     known = IMAGE_SETS[config["dataset"]]
-    method = build_method(config, config["data"]["image_shape"], (known.mean, known.std))
+    method = build_method(config, config["data_file"]["image_shape"], (known.mean, known.std))
     return FrozenBackbone(method.to(trained.device).student, trained.train, trained.test)
 
 
@@ -46,7 +46,7 @@ def scores_of(run: RunFolder, data: str) -> pd.DataFrame:
     if not file.exists():
         trained, config = load_frozen(run.path, data, "best")
         rows = [
-            {"bottleneck": config["encode_method"], "seed": config["seed"], "network": name, **score}
+            {"bottleneck": config["bottleneck"], "seed": config["seed"], "network": name, **score}
             for name, network in (("untrained", untrained(trained, config)), ("trained", trained))
             for score in read(network)
         ]
@@ -74,7 +74,7 @@ def main() -> int:  # exit code
     tables = []
     for seed in SEEDS:
         for bottleneck in BOTTLENECKS:
-            chosen = RECIPE | {"encode_method": bottleneck, "seed": seed, "data_path": args.data}
+            chosen = RECIPE | {"bottleneck": bottleneck, "seed": seed, "data_path": args.data}
             run = RunFolder(Path(args.root) / "digits" / f"{bottleneck.lower()}-seed{seed}")
             if not args.table and not run.best_file.exists() and not go_on(run, args.root, chosen):
                 return 1
@@ -91,7 +91,7 @@ def main() -> int:  # exit code
         "seeds": sorted({int(seed) for table in tables for seed in table["seed"]}), "bottlenecks": BOTTLENECKS, "taus": TAU, "lrs": LRS, "l2s": L2S, "versions": provenance(),
         "train_images": len(image_data("digits", args.data)), "test_images": len(image_data("digits", args.data, train=False)),
     }
-    about = {name: value for name, value in about.items() if name not in ("seed", "encode_method", "data_path")}
+    about = {name: value for name, value in about.items() if name not in ("seed", "bottleneck", "data_path")}
     with complete_file(Path(args.out) / "config.json") as unfinished:
         unfinished.write_text(json.dumps(about, indent=1) + "\n")
     return 0

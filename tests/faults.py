@@ -47,7 +47,7 @@ from soft_ssl.runs import RunFolder
 SEED = 0
 SECONDS = 120  # that a command may take
 GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 8), mpi3d.CLASSES)
-TRAIN = ["train", "byol", "--dataset", "mpi3d_toy", "--dataset_K", "3", "--message_size", "4", "--voc_size", "3", "--h_dim", "4", "--hidden_size", "8"]
+TRAIN = ["train", "byol", "--dataset", "mpi3d_toy", "--dataset_K", "3", "--n_groups", "4", "--n_symbols", "3", "--h_dim", "4", "--feature_dim", "8"]
 TRAIN += ["--train_batch_size", "16", "--n_sub_train", "60", "--n_sub_test", "40", "--max_steps", "12", "--log_every", "1", "--eval_every", "4"]
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
 
@@ -299,7 +299,7 @@ def training(place: Place) -> Callable[[Path], Stage]:
 
 def killed_checkpointing(place: Place, tries: int, rng: np.random.Generator) -> Ending:
     "A wide code, whose checkpoint takes longer than the step before it."
-    wide = ["--message_size", "64", "--voc_size", "16", "--predictor_type", "MLP", "--max_steps", "6", "--eval_every", "0", "--final_eval_only"]
+    wide = ["--n_groups", "64", "--n_symbols", "16", "--predictor", "MLP", "--max_steps", "6", "--eval_every", "0", "--final_eval_only"]
     with place.scratch() as folder:
         assert finish(place.train(folder, *wide), folder).wait() == 0
         right = run_digest(folder / "a" / "b")
@@ -368,10 +368,10 @@ def disk_full(place: Place, tries: int, rng: np.random.Generator) -> Ending:
     well, said = 0, set()
     for _ in range(tries):
         with mounted(place, f"{rng.integers(3, 200) * 4}k") as folder:
-            child = finish(place.train(folder, "--message_size", 64, "--voc_size", 16), place.folder)
+            child = finish(place.train(folder, "--n_groups", 64, "--n_symbols", 16), place.folder)
             sentence, sound = child.sentence(), is_sound(folder / "a" / "b")
             subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
-            again = finish(place.train(folder, "--message_size", 64, "--voc_size", 16, "--reload"), place.folder)
+            again = finish(place.train(folder, "--n_groups", 64, "--n_symbols", 16, "--reload"), place.folder)
             well += bool(sentence) and sound and again.wait() == 0 and not leftovers(folder)
             said.add(gist(sentence) or f"code {child.wait()}: {child.said()}")
     return Ending(tries, well, f"one sentence ({' / '.join(sorted(said))[:300]}); what was there stays readable, and with room again it goes on to the end")
@@ -409,8 +409,8 @@ def file_too_large(place: Place, tries: int, rng: np.random.Generator) -> Ending
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
         with place.scratch() as folder:
-            child = finish(place.train(folder, "--message_size", 64, "--voc_size", 16), folder, before)
-            again = finish(place.train(folder, "--message_size", 64, "--voc_size", 16, "--reload"), folder)
+            child = finish(place.train(folder, "--n_groups", 64, "--n_symbols", 16), folder, before)
+            again = finish(place.train(folder, "--n_groups", 64, "--n_symbols", 16, "--reload"), folder)
             well += (child.wait() == 0 or bool(child.sentence())) and again.wait() == 0
             said.add(child.said()[:80])
     return Ending(tries, well, "one sentence; without the limit it goes on to the end")
@@ -579,7 +579,7 @@ def other_versions(place: Place, tries: int, rng: np.random.Generator) -> Ending
         # before there were checksums
         shutil.copytree(place.run, folder / "a" / "b", dirs_exist_ok=True)
         config = json.loads((folder / "a" / "b" / "config.json").read_text())
-        del config["checksum"], config["snapshot_every"]
+        del config["checksum"], config["training"]["snapshot_every"]
         (folder / "a" / "b" / "config.json").write_text(json.dumps(config))
         well += finish(["evaluate", "byol", "linear_probe", "--run_path", folder / "a" / "b", "--data_path", place.data], folder).wait() == 0
     return Ending(5, well, "a checkpoint of another version is refused, with its version named; a run from before there were checksums is read")

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 
 from soft_ssl import datasets, mpi3d
 from soft_ssl.cli import main
-from soft_ssl.experiment import METHODS, method_options, options_of, train
+from soft_ssl.experiment import COMPONENTS, METHODS, method_options, options_of, train
 from soft_ssl.files import file_digest
 from soft_ssl.probes import linear_probe
 from soft_ssl.runs import RunFolder
@@ -38,7 +38,7 @@ SEED = 0
 SECONDS = 60  # that a command may take
 MEMORY = 12 * 2**30  # bytes of addresses that a worker may have
 GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 6), mpi3d.CLASSES)
-SMALL = dict(message_size=4, voc_size=3, h_dim=4, hidden_size=8, train_batch_size=16, n_sub_train=60, n_sub_test=40)
+SMALL = dict(n_groups=4, n_symbols=3, h_dim=4, feature_dim=8, train_batch_size=16, n_sub_train=60, n_sub_test=40)
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
 
 
@@ -166,14 +166,14 @@ def mutate_bytes(file: Path, rng: np.random.Generator, ways: tuple[Callable, ...
 def checked_config(file: Path, rng: np.random.Generator) -> str:
     "One value of a configuration that has no checksum becomes something that it cannot be."
     config = json.loads(file.read_text())
-    del config["checksum"]
-    name = sorted(config)[rng.integers(len(config))]
-    known = {"exp_name", *config} - {"versions", "select_on", "preset"}
-    if name in known:
+    del config["checksum"], config["versions"]
+    parts = [(config, name) for name in sorted(config)] + [(config[component], name) for component in COMPONENTS for name in sorted(config[component])]
+    part, name = parts[rng.integers(len(parts))]
+    if name != "select_on":
         others = (None, [], {}, "surely not", float("nan"))
-        config[name] = others[rng.integers(len(others))]
-        if isinstance(config[name], float) or name == "data_path":  # these have the right kind
-            config[name] = None
+        part[name] = others[rng.integers(len(others))]
+        if isinstance(part[name], float) or name == "data_path":  # these have the right kind
+            part[name] = None
     file.write_text(json.dumps(config))
     return f"another kind of {name}"
 
@@ -367,7 +367,7 @@ def pictures_case(original: Path, folder: Path, rng: np.random.Generator, large:
     if not large:
         made = folder / "made.h5"
         return Case(mutation, ["from_folder", str(pictures), str(made)], inputs, lambda: len(datasets.FactorDataset(made)) >= 7)
-    size = dict(image_size=16, encoder_type="ResNet10", message_size=4, voc_size=3, proj_hidden=8, proj_size=8, pred_hidden=8, train_batch_size=4)
+    size = dict(image_size=16, encoder="ResNet10", n_groups=4, n_symbols=3, projector_hidden=8, projection_dim=8, predictor_hidden=8, train_batch_size=4)
     words = ["pretrain", "byol", "--dataset", "folder", "--data_path", str(pictures), "--root_path", str(folder), "--run_id", "run", "--max_steps", "2"]
     words += [*words_of(size), "--workers", "0", "--optimizer", "SGD", "--precision", "fp32"]
     return Case(mutation, words, inputs, lambda: RunFolder(folder / "pretrain" / "run").load_checkpoint()["step"] == 2)
@@ -376,7 +376,7 @@ def pictures_case(original: Path, folder: Path, rng: np.random.Generator, large:
 NUMBERS = ("-1", "0", "1.5", "nan", "inf", "-inf", "many", "", "99999999999999999999", "-99999999999999999999", "1e3", "1e400", "1e-400", "1000000000", "4611686018427387904", " 7", "0x10", "1,5", "1 2")
 TEXTS = ("", "nowhere", "../..", "a\nb", "x" * 5000, "ü", "/dev/null", "-5", "--lr", "None", "%s%n", "a\0b")
 # with a value that is out of proportion these do what was asked, and it takes for ever
-ENDLESS = {"max_steps", "queue_size", "warm_up_batches", "accumulate", "proj_depth"}
+ENDLESS = {"max_steps", "queue_size", "warm_up_batches", "accumulate", "projector_depth"}
 
 
 def option_words() -> list[tuple[str, str, str]]:

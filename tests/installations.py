@@ -18,7 +18,7 @@ RESULTS = TOP / "nbs" / "results" / "trust"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TORCHES = {"oldest": ["torch==2.6.*", "torchvision==0.21.*"], "newest": ["torch", "torchvision"]}
 JUPYTER = ["jupyterlab", "ipywidgets", "nbdev", "execnb", "ghapi", "smalldocs", "ipython", "ipykernel"]
-RUN = ["train", "byol", "--max_steps", "5", "--message_size", "4", "--voc_size", "3", "--h_dim", "4", "--hidden_size", "8", "--train_batch_size", "16"]
+RUN = ["train", "byol", "--max_steps", "5", "--n_groups", "4", "--n_symbols", "3", "--h_dim", "4", "--feature_dim", "8", "--train_batch_size", "16"]
 RUN += ["--n_sub_train", "300", "--n_sub_test", "200", "--final_eval_only"]
 LONGEST_IMPORT = 3.0  # seconds
 IMPORT = "import time; t = time.perf_counter(); import soft_ssl{}; print(time.perf_counter() - t)"

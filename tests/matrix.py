@@ -25,7 +25,7 @@ from soft_ssl.pictures import IMAGE_SETS, image_data, views
 from soft_ssl.runs import RunFolder
 from soft_ssl.scale import HEADS_OF, preset_config
 
-SMALL = {"max_steps": 10, "message_size": 4, "voc_size": 4, "hidden_size": 8, "train_batch_size": 16, "proj_hidden": 32, "n_sub_train": 200, "n_sub_test": 100}
+SMALL = {"max_steps": 10, "n_groups": 4, "n_symbols": 4, "feature_dim": 8, "train_batch_size": 16, "projector_hidden": 32, "n_sub_train": 200, "n_sub_test": 100}
 SMALL |= {"final_eval_only": True, "show_progress": False}
 ENCODERS = {"CNN": {"h_dim": 4}, "ResNet10": {}}
 PLACES = {"dsprites": {"dataset_K": 1}, "mpi3d": {"dataset_K": 3}, "folder": {"image_size": 64, "workers": 0}}
@@ -58,7 +58,7 @@ def cell(method: str, bottleneck: str, dataset: str, encoder: str, folder: Path,
     chosen |= {"data_path": str(folder / "pictures" if dataset == "folder" else folder), "root_path": str(folder / "runs")}
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            run = train(method, encode_method=bottleneck, dataset=dataset, encoder_type=encoder, **chosen)
+            run = train(method, bottleneck=bottleneck, dataset=dataset, encoder=encoder, **chosen)
         except Exception as error:  # noqa: BLE001, the table says what happened
             return f"{type(error).__name__}: {error}"
     metrics, probes = pd.read_csv(run.metrics_file), pd.read_csv(run.probes_file)
@@ -86,16 +86,16 @@ PUBLISHED = [(method, bottleneck) for method in HEADS_OF for bottleneck in ("Con
 
 def exact(method: str, bottleneck: str, published: bool, folder: Path) -> None:
     "Trains two steps in double precision and with hardly any step, so that gradients can be compared."
-    more = MORE.get(method, {}) | EXACT | {"encode_method": bottleneck, "message_size": 16, "voc_size": 4, "channel_tau_teacher": 0.5, "train_batch_size": 16}
+    more = MORE.get(method, {}) | EXACT | {"bottleneck": bottleneck, "n_groups": 16, "n_symbols": 4, "tau_teacher": 0.5, "train_batch_size": 16}
     if bottleneck == "VQ":
         more |= {"revive": True, "warm_up_batches": 1}
     if published:
-        small = {"proj_hidden": 64, "proj_size": 32, "data_path": str(folder), "workers": 0} | ({"pred_hidden": 64} if method == "byol" else {})
+        small = {"projector_hidden": 64, "projection_dim": 32, "data_path": str(folder), "workers": 0} | ({"predictor_hidden": 64} if method == "byol" else {})
         config, shape = preset_config(method, "digits", small | more), (16, 16, 3)
         statistics = (torch.tensor(IMAGE_SETS["digits"].mean), torch.tensor(IMAGE_SETS["digits"].std))
         batches = PictureBatches(image_data("digits", folder), views(16, crop_min=0.4, flip=False), 16, 0, 0)
     else:
-        config, shape = full_config(method, {"h_dim": 4, "hidden_size": 16, "proj_hidden": 32} | more), (64, 64, 1)
+        config, shape = full_config(method, {"h_dim": 4, "feature_dim": 16, "projector_hidden": 32} | more), (64, 64, 1)
         statistics = (torch.tensor([0.5]), torch.tensor([0.2]))
         coarse = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         batches = ImageBatches((torch.nn.functional.interpolate(coarse, size=64) * 255).byte(), "resize", 16, 0)

@@ -30,12 +30,12 @@ from soft_ssl.scale import cost, plan, preset_config
 from soft_ssl.simclr import SimCLR
 
 Row = tuple[str, float, float]  # what, the kit's value, the independent one
-TINY = dict(h_dim=2, message_size=2, voc_size=2, predictor_type="Identity", embedder_type="Linear")
+TINY = dict(h_dim=2, n_groups=2, n_symbols=2, predictor="Identity", embedder="Linear")
 
 
-def contrast(queries: list, keys: list, queue: list, tau: float) -> torch.Tensor:
+def contrast(queries: list, keys: list, queue: list, temperature: float) -> torch.Tensor:
     "One direction of the contrastive loss, a query at a time, without a matrix."
-    cosine = lambda a, b: (a @ b) / (a.norm() * b.norm()) / tau
+    cosine = lambda a, b: (a @ b) / (a.norm() * b.norm()) / temperature
     losses = []
     for i, query in enumerate(queries):
         others = [other for j, other in enumerate(queries) if j != i] + list(keys) + list(queue)
@@ -43,28 +43,28 @@ def contrast(queries: list, keys: list, queue: list, tau: float) -> torch.Tensor
     return torch.stack(losses).mean()
 
 
-def small_contrast(one: torch.Tensor, two: torch.Tensor, teachers: tuple, queue_size: int, tau: float) -> tuple[torch.Tensor, torch.Tensor]:
+def small_contrast(one: torch.Tensor, two: torch.Tensor, teachers: tuple, queue_size: int, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     "The kit's small SimCLR or MoCo on given projections, and the same by loops."
-    parts = make_parts((64, 64, 1), torch.zeros(1), torch.ones(1), hidden_size=one.shape[1], **TINY)
-    method = SimCLR(*parts, tau=tau, queue_size=queue_size)
+    parts = make_parts((64, 64, 1), torch.zeros(1), torch.ones(1), feature_dim=one.shape[1], **TINY)
+    method = SimCLR(*parts, temperature=temperature, queue_size=queue_size)
     method.queue = torch.randn(2 * queue_size * len(one), one.shape[1], generator=torch.Generator().manual_seed(3))
     queue = method.queue.clone()
     keys = teachers if queue_size else (one, two)
     by_kit = method.loss([one, two], list(keys), Progress())
-    return by_kit, (contrast(one, keys[1], queue, tau) + contrast(two, keys[0], queue, tau)) / 2
+    return by_kit, (contrast(one, keys[1], queue, temperature) + contrast(two, keys[0], queue, temperature)) / 2
 
 
 def small_losses() -> list[Row]:
     "SimCLR and MoCo at small scale."
     aligned = torch.eye(64)
     kit, loops = small_contrast(aligned, aligned.clone(), (), 0, 0.1)
-    rows = [("SimCLR, 64 orthogonal images, equal views, tau 0.1", kit.item(), loops.item())]
+    rows = [("SimCLR, 64 orthogonal images, equal views, temperature 0.1", kit.item(), loops.item())]
     for name, queue_size in (("SimCLR", 0), ("MoCo", 2)):
         torch.manual_seed(0)
         one, two = (torch.randn(8, 16, requires_grad=True) for _ in range(2))
         kit, loops = small_contrast(one, two, (torch.randn(8, 16), torch.randn(8, 16)), queue_size, 0.5)
         gradients = [torch.cat(torch.autograd.grad(loss, [one, two], allow_unused=True)) for loss in (kit, loops)]
-        rows.append((f"{name}, random views, tau 0.5", kit.item(), loops.item()))
+        rows.append((f"{name}, random views, temperature 0.5", kit.item(), loops.item()))
         rows.append((f"{name}, the same: size of the gradient", *(g.norm().item() for g in gradients)))
         rows.append((f"{name}, the same: one number of it", *(g[3, 5].item() for g in gradients)))
     return rows
@@ -75,7 +75,7 @@ def large_losses() -> list[Row]:
     torch.manual_seed(1)
     one, two = (torch.randn(6, 12, requires_grad=True) for _ in range(2))
     unit = lambda x: x / x.norm(dim=1, keepdim=True)
-    small = dict(encoder_type="ResNet10", image_size=16, message_size=2, voc_size=2, proj_hidden=8, proj_size=12)
+    small = dict(encoder="ResNet10", image_size=16, n_groups=2, n_symbols=2, projector_hidden=8, projection_dim=12)
     build = lambda name, **more: build_method(preset_config(name, "", small | more), (16, 16, 3))
     spread = lambda x: (1 - (x.var(0) + 1e-4).sqrt()).relu().mean()
     together = lambda x: (torch.cov(x.T) - torch.diag(x.var(0))).square().sum() / 12
@@ -90,7 +90,7 @@ def large_losses() -> list[Row]:
     }  # fmt: skip
     rows = []
     for name, by_hand in formulas.items():
-        kit = build(name, **({"pred_hidden": 8} if name == "byol" else {})).loss([one, two], [one, two], Progress())
+        kit = build(name, **({"predictor_hidden": 8} if name == "byol" else {})).loss([one, two], [one, two], Progress())
         gradients = [torch.cat(torch.autograd.grad(loss, [one, two], retain_graph=True)).norm().item() for loss in (kit, by_hand)]
         rows += [(f"{name} at large scale", kit.item(), by_hand.item()), (f"{name} at large scale: size of the gradient", *gradients)]
     for name in ("moco", "simclr"):

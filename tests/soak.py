@@ -26,7 +26,7 @@ from soft_ssl.experiment import EVALUATIONS, METHODS, evaluate, train
 from soft_ssl.latents import explore_factors, inspect_groups, open_latents
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
-SMALL = dict(message_size=4, voc_size=3, h_dim=4, hidden_size=8, train_batch_size=16, n_sub_train=300, n_sub_test=200, max_steps=20, show_progress=False)
+SMALL = dict(n_groups=4, n_symbols=3, h_dim=4, feature_dim=8, train_batch_size=16, n_sub_train=300, n_sub_test=200, max_steps=20, show_progress=False)
 WARM_UP = 0.3  # of the cycles, while caches fill
 MOST_GROWTH = 0.05  # of memory over the rest
 

@@ -16,13 +16,13 @@ import torch
 from soft_ssl.cli import main
 
 SMALL = [
-    "--message_size",
+    "--n_groups",
     "8",
-    "--voc_size",
+    "--n_symbols",
     "4",
     "--h_dim",
     "4",
-    "--hidden_size",
+    "--feature_dim",
     "8",
     "--train_batch_size",
     "16",
@@ -62,7 +62,7 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
     soft_ssl(
         "train",
         "byol",
-        "--encode_method",
+        "--bottleneck",
         bottleneck,
         "--max_steps",
         20,
@@ -84,7 +84,7 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
 
 
 def test_killed_and_reloaded_run_has_the_weights_of_one_never_killed(data, tmp_path):
-    options = ["--max_steps", 150, "--data_path", data, "--encode_method", "gumbelsoftmax", *SMALL]
+    options = ["--max_steps", 150, "--data_path", data, "--bottleneck", "gumbelsoftmax", *SMALL]
     soft_ssl("train", "byol", "--root_path", tmp_path / "whole", *options)
     command = [
         sys.executable,

@@ -15,8 +15,8 @@ from matrix import LIMITS, PUBLISHED, SHARED, checkpoint, differences, on_two_pr
 
 from soft_ssl.scale import REQUEUE
 
-TINY = ["--preset", "digits", "--max_steps", "14", "--train_batch_size", "16", "--log_every", "1", "--message_size", "8", "--proj_hidden", "32"]
-TINY += ["--pred_hidden", "32", "--precision", "fp32", "--workers", "1"]
+TINY = ["--preset", "digits", "--max_steps", "14", "--train_batch_size", "16", "--log_every", "1", "--n_groups", "8", "--projector_hidden", "32"]
+TINY += ["--predictor_hidden", "32", "--precision", "fp32", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")

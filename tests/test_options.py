@@ -40,8 +40,8 @@ def pretrained(place):
     return place / "pretrain" / "large"
 
 
-TINY = ["--preset", "digits", "--max_steps", "2", "--train_batch_size", "8", "--message_size", "4", "--proj_hidden", "8", "--pred_hidden", "8",
-        "--proj_size", "8", "--workers", "0", "--precision", "fp32"]  # fmt: skip
+TINY = ["--preset", "digits", "--max_steps", "2", "--train_batch_size", "8", "--n_groups", "4", "--projector_hidden", "8", "--predictor_hidden", "8",
+        "--projection_dim", "8", "--workers", "0", "--precision", "fp32"]  # fmt: skip
 
 
 def options(place, root, **more):
@@ -95,7 +95,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(command, ow
 
 
 @pytest.mark.parametrize(("words", "said"), [
-    (["train", "byol", "--voc_size", "0"], "voc_size must be at least 1, but is 0"),
+    (["train", "byol", "--n_symbols", "0"], "n_symbols must be at least 1, but is 0"),
     (["train", "byol", "--n_sub_test", "1"], "n_sub_test must be 0 or at least 2"),
     (["pretrain", "byol", "--max_steps", "-5"], "max_steps must be at least 0, but is -5"),
     (["download", "dsprites", "DATA", "0", "--source", "rendered"], "K must be at least 1"),
@@ -120,7 +120,7 @@ def test_a_method_is_named_by_its_place(place, tmp_path):
     for words in (["--run_id", "moco-simclr", "byol"], ["byol", "--run_id", "vq-byol"], ["--exp_name", "vq-byol", "byol"]):
         code, said = answer(["train", *words, *options(place, tmp_path)])
         assert code == 0, said
-    methods = {json.loads(file.read_text())["method"] for file in tmp_path.rglob("config.json")}
+    methods = {json.loads(file.read_text())["method"]["method"] for file in tmp_path.rglob("config.json")}
     assert methods == {"byol"}
     code, said = answer(["pretrain", "--run_id", "simclr", "moco", "--dry_run", "--data_path", str(tmp_path), "--preset", "digits"])
     assert code == 0, said
@@ -137,7 +137,7 @@ def test_a_method_is_named_by_its_place(place, tmp_path):
 def test_a_pretrained_run_is_of_the_method_that_was_named(tmp_path):
     code, said = answer(["pretrain", "--run_id", "simclr", "byol", *TINY, "--root_path", str(tmp_path), "--data_path", str(tmp_path)])
     assert code == 0, said
-    assert json.loads((tmp_path / "pretrain" / "simclr" / "config.json").read_text())["method"] == "byol"
+    assert json.loads((tmp_path / "pretrain" / "simclr" / "config.json").read_text())["method"]["method"] == "byol"
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -177,8 +177,9 @@ def test_runs_of_pretrain_and_train_are_of_one_kind_and_what_reads_pictures_says
 def test_a_run_of_an_older_version_is_refused_in_one_sentence(pretrained, tmp_path):
     older = shutil.copytree(pretrained, tmp_path / "older")
     config = json.loads((older / "config.json").read_text())
-    del config["checksum"], config["encoder_type"]
-    (older / "config.json").write_text(json.dumps(config | {"backbone": "resnet10", "preset": "digits"}))
+    del config["checksum"]
+    flat = {name: value for part in config.values() for name, value in part.items()}  # as it was before options stood by component
+    (older / "config.json").write_text(json.dumps(flat | {"preset": "digits"}))
     for words in (["evaluate", "byol", "linear_probe", "--run_path", older], ["repeat", older], ["transfer", older, "knn"],
                   ["pretrain", "byol", *TINY, "--reload", "--run_id", "older", f"--root_path={tmp_path.parent}", f"--exp_name={tmp_path.name}"]):  # fmt: skip
         refused(words, "is a run of an older version, which cannot be read: train it again")
@@ -187,7 +188,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_sentence(pretrained, tmp_pa
 # --- what fails before its first step
 
 
-@pytest.mark.parametrize("more", [["--optimizer", "SGD", "--tracker", "trackio"], ["--train_batch_size", "1000000000000"], ["--embedder_type", "Identity"]])
+@pytest.mark.parametrize("more", [["--optimizer", "SGD", "--tracker", "trackio"], ["--train_batch_size", "1000000000000"], ["--embedder", "Identity"]])
 def test_a_command_that_fails_before_its_first_step_leaves_nothing_and_the_corrected_one_runs(more, place, tmp_path):
     words = ["train", "byol", *options(place, tmp_path / "runs", run_id="mine")]
     code, said = answer([*words, *more])
@@ -215,7 +216,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_begun_anew_and_one_with_a_c
     (run / "last.ckpt").unlink()  # as if it had been killed before it
     code, said = answer([*words, "--lr", "0.1"])
     assert code == 0, said
-    assert json.loads((run / "config.json").read_text())["lr"] == 0.1 and len(pd.read_csv(run / "metrics.csv")) == 1
+    assert json.loads((run / "config.json").read_text())["training"]["lr"] == 0.1 and len(pd.read_csv(run / "metrics.csv")) == 1
 
 
 def test_an_environment_variable_that_is_no_number_is_one_sentence(place, tmp_path):

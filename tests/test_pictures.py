@@ -10,7 +10,7 @@ from PIL import Image
 from soft_ssl import pictures as pictures_module
 from soft_ssl.cli import main
 from soft_ssl.datasets import data_file, from_folder
-from soft_ssl.experiment import about_data, build_method, load_data
+from soft_ssl.experiment import about_data, build_method, by_component, load_data
 from soft_ssl.factors import FactorDataset
 from soft_ssl.files import read_picture
 from soft_ssl.pictures import PackedPictures, PictureFolder, fingerprint, image_data, n_classes, pack, write_digits
@@ -19,7 +19,7 @@ from soft_ssl.scale import preset_config, pretrain
 from soft_ssl.transfer import transfer
 
 COLOURS = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), "dog": (200, 200, 0), "egret": (0, 200, 200)}
-TINY = dict(image_size=8, message_size=4, voc_size=3, proj_hidden=8, proj_size=8, pred_hidden=8, train_batch_size=4, max_steps=1,
+TINY = dict(image_size=8, n_groups=4, n_symbols=3, projector_hidden=8, projection_dim=8, predictor_hidden=8, train_batch_size=4, max_steps=1,
             workers=0, optimizer="SGD", precision="fp32")  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def frozen_run(folder: Path, data: Path) -> RunFolder:
     "A network before its first step, which tells colours apart well enough."
     config = preset_config("byol", "digits", {"dataset": "folder", "data_path": str(data)} | TINY)
     run, split = RunFolder(folder), load_data(config)
-    run.write_config(config | {"data": about_data(split)})
+    run.write_config(by_component(config | {"data_file": about_data(split)}))
     run.save_best(build_method(config, split.dataset.image_shape, split.statistics()))
     return run
 

@@ -19,7 +19,7 @@ from soft_ssl.networks import CNN
 from soft_ssl.probes import LogisticProbes, RidgeProbes
 from soft_ssl.scale import PRESETS, preset_config
 
-SMALL = ["--message_size", "4", "--voc_size", "8", "--h_dim", "2", "--hidden_size", "8", "--train_batch_size", "16", "--max_steps", "3", "--log_every", "1",
+SMALL = ["--n_groups", "4", "--n_symbols", "8", "--h_dim", "2", "--feature_dim", "8", "--train_batch_size", "16", "--max_steps", "3", "--log_every", "1",
          "--n_sub_train", "100", "--n_sub_test", "50", "--final_eval_only"]  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_presets_hold_the_published_numbers():
     assert {(preset, method) for preset, methods in PRESETS.items() for method in methods if preset != "digits"} == set(PUBLISHED)
     for (preset, method), published in PUBLISHED.items():
         config = preset_config(method, preset)
-        names = ("lr", "wd", "probe_lr", "ema", "ema_end", "channel_tau_student", "channel_tau_teacher")
+        names = ("lr", "wd", "probe_lr", "ema", "ema_end", "tau", "tau_teacher")
         here = [None if name.startswith("ema") and not METHODS[method].has_teacher else config[name] for name in names]
         assert tuple(here) == published, (preset, method)
         assert config["last_norm_emb"] is True
@@ -180,7 +180,7 @@ def test_vq_byol_trains_in_bf16(rule, hard, data, tmp_path):
 
 
 def test_simclr_with_a_codebook_trains_in_bf16(data, tmp_path):
-    run = trained(data, tmp_path, "moco-simclr", "--precision", "bf16", "--encode_method", "vq", "--queue_size", "2", "--lr", "1e-4")
+    run = trained(data, tmp_path, "moco-simclr", "--precision", "bf16", "--bottleneck", "vq", "--queue_size", "2", "--lr", "1e-4")
     assert np.isfinite(pd.read_csv(run / "metrics.csv")["loss"]).all()
 
 
@@ -209,4 +209,4 @@ def test_entropies_have_one_meaning_each_and_hard_codes_are_not_called_certain(m
     assert main(["evaluate", method, "disentanglement", "--run_path", str(run), "--data_path", str(data), "--n_images", "100"]) == 0
     scores = pd.read_csv(run / "disentanglement.csv").set_index("metric")["score"]
     assert 0 < scores["entropy_given_x"] <= 3  # bits of 8 symbols; dim equals V in the third case
-    assert json.loads((run / "config.json").read_text())["method"] == method
+    assert json.loads((run / "config.json").read_text())["method"]["method"] == method

@@ -100,7 +100,7 @@ def test_a_run_on_drawn_images_goes_on_with_them_when_the_original_appears(tmp_p
     code, said = answer([*words, "--reload", "--max_steps", "4"])
     assert code == 0, said
     config = json.loads((tmp_path / "default" / "run" / "config.json").read_text())
-    assert config["data"]["source"] == "rendered"
+    assert config["data"]["data_file"]["source"] == "rendered"
     assert torch.load(tmp_path / "default" / "run" / "last.ckpt", weights_only=True)["step"] == 4
 
 

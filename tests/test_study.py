@@ -18,12 +18,12 @@ from soft_ssl.runs import RunFolder
 from soft_ssl.study import compute, configuration, expand, read_scores, run_cells
 
 TINY = {
-    "source": "rendered", "h_dim": 4, "hidden_size": 8, "message_size": 4, "voc_size": 3, "train_batch_size": 16, "n_sub_train": 200,
+    "source": "rendered", "h_dim": 4, "feature_dim": 8, "n_groups": 4, "n_symbols": 3, "train_batch_size": 16, "n_sub_train": 200,
     "n_sub_test": 100, "max_steps": 150, "eval_every": 75,
 }  # fmt: skip
 BLOCKS = [
-    {"encode_method": ["GumbelSoftmax"], "seed": [0]},
-    {"method": ["supervised"], "encode_method": ["Softmax"], "max_steps": [10], "seed": [1]},
+    {"bottleneck": ["GumbelSoftmax"], "seed": [0]},
+    {"method": ["supervised"], "bottleneck": ["Softmax"], "max_steps": [10], "seed": [1]},
 ]
 
 
@@ -99,7 +99,7 @@ def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data
 
 def test_a_study_goes_through_submitit(data, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
-    (cell,) = expand({"common": TINY | {"data_path": str(data)}, "blocks": [{"method": ["pca"], "encode_method": ["Continuous"]}]})
+    (cell,) = expand({"common": TINY | {"data_path": str(data)}, "blocks": [{"method": ["pca"], "bottleneck": ["Continuous"]}]})
     # submitit's own executor takes the same jobs without a cluster; there is no GPU to ask it for
     monkeypatch.setattr("soft_ssl.study.submit", lambda cluster, *args, gpus_per_node, **more: submit("local", *args, **more))
     about = run_cells([cell], tmp_path / "cells", tmp_path / "tables", cluster="slurm")
@@ -120,9 +120,9 @@ def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, t
 
 
 def test_a_grid_sets_the_temperature_of_simclr_and_that_of_the_code_each_by_its_name():
-    (cell,) = expand({"common": {"method": "moco-simclr"}, "blocks": [{"tau": [0.1], "channel_tau": [0.5]}]})
+    (cell,) = expand({"common": {"method": "moco-simclr"}, "blocks": [{"temperature": [0.1], "channel_tau": [0.5]}]})
     options = configuration(cell)
-    assert (options["tau"], options["channel_tau_student"], options["channel_tau_teacher"]) == (0.1, 0.5, 0.5)
+    assert (options["temperature"], options["tau"], options["tau_teacher"]) == (0.1, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -170,7 +170,7 @@ def sharpness(method, data, n_sub_test: int = 10) -> pd.DataFrame:
 def test_bottleneck_method_and_evaluation_of_ones_own_stand_in_a_cell_by_their_import_paths(data, tmp_path, monkeypatch):
     (tmp_path / "own_parts.py").write_text(PARTS)
     monkeypatch.chdir(tmp_path)  # where the modules of the one who starts the study are
-    own = {"method": ["own_parts.Scaled"], "encode_method": ["own_parts.Sigmoid"], "evaluation": ["own_parts.sharpness"], "sharpness": [0.5, 2], "factor": [3]}
+    own = {"method": ["own_parts.Scaled"], "bottleneck": ["own_parts.Sigmoid"], "evaluation": ["own_parts.sharpness"], "sharpness": [0.5, 2], "factor": [3]}
     (tmp_path / "own.json").write_text(json.dumps({"common": TINY | {"max_steps": 2, "eval_every": 0}, "blocks": [own]}))
     study(tmp_path / "own.json", data, tmp_path)
     table = read_scores(tmp_path / "study-own")
@@ -179,11 +179,11 @@ def test_bottleneck_method_and_evaluation_of_ones_own_stand_in_a_cell_by_their_i
     assert sorted(told["of_bottleneck"]) == [0.5, 2.0] and set(told["of_method"]) == {3.0} and set(told["n_sub_test"]) == {100.0}
     assert set(last["step"]) == {2} and set(table["step"]) == {0, 2}
     assert set(table["label"]) == {"own_parts.Scaled own_parts.Sigmoid"}
-    assert (table["L"] == 4).all() and (table["V"] == 3).all() and table["tau"].isna().all()
+    assert (table["n_groups"] == 4).all() and (table["n_symbols"] == 3).all() and table["tau"].isna().all()
 
 
 def test_what_does_not_exist_is_said_before_any_cell_runs(data, tmp_path):
-    for wrong in ({"method": ["nowhere.Mine"]}, {"encode_method": ["nowhere.Mine"]}, {"evaluation": ["nowhere.mine"]}, {"own_option": [1]}):
+    for wrong in ({"method": ["nowhere.Mine"]}, {"bottleneck": ["nowhere.Mine"]}, {"evaluation": ["nowhere.mine"]}, {"own_option": [1]}):
         grid = tmp_path / "wrong.json"
         grid.write_text(json.dumps({"common": TINY, "blocks": [wrong]}))
         with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(errors):
