@@ -52,7 +52,7 @@ from .learner import fit, stream_seed
 from .method import Network, make_parts
 from .networks import CNN, Encoder, InputNorm
 from .plotting import save_figure, set_theme
-from .probes import RidgeProbes, feature_batches, linear_probe
+from .probes import RidgeProbes, feature_batches, linear_probe, skill
 from .runs import provenance
 
 # %% ../nbs/94_benchmark.ipynb #43348802
@@ -443,20 +443,16 @@ def equal_learning(
 ) -> tuple[
     pd.DataFrame, pd.DataFrame
 ]:  # losses (contestant, seed, step, loss) and scores (contestant, seed, feature, split, score)
-    "Loss curves and mean probe scores of the plain formulation and of every mode."
+    "Loss curves and mean skills of the plain formulation and of every mode."
     images, losses, scores = data.images("train"), [], []
 
     def note(name: str, seed: int, curve: list[float], method: BYOL) -> None:
         losses.append(
             pd.DataFrame({"contestant": name, "seed": seed, "step": range(1, len(curve) + 1), "loss": curve})
         )
-        table = (
-            linear_probe(method, data, n_sub_train=4000, n_sub_test=2000)
-            .groupby(["feature", "split"])["score"]
-            .mean()
-            .reset_index()
-        )
-        scores.append(table.assign(contestant=name, seed=seed))
+        table = linear_probe(method, data, n_sub_train=4000, n_sub_test=2000, oracle=False)
+        skills = table.assign(score=skill(table)).groupby(["feature", "split"])["score"].mean().reset_index()
+        scores.append(skills.assign(contestant=name, seed=seed))
 
     for seed in (*seeds, *other_seeds):
         method = new_method(data, seed, **options)
@@ -490,7 +486,7 @@ def plot_learning(losses: pd.DataFrame, scores: pd.DataFrame, title: str) -> Fig
         size=4,
     )
     right.tick_params(axis="x", labelsize="x-small")
-    right.set(xlabel="", ylabel="mean of accuracy, R²")
+    right.set(xlabel="", ylabel="mean skill")
     fig.suptitle(title, fontsize="medium")
     fig.tight_layout()
     return fig

@@ -35,6 +35,7 @@ COMMANDS = {
     "train": "`soft-ssl train METHOD [OPTIONS]`: trains and probes a run.",
     "evaluate": "`soft-ssl evaluate METHOD EVALUATION --run_path RUN`: evaluates a run.",
     "repeat": "`soft-ssl repeat RUN`: trains a run again from its config.json alone, elsewhere, and compares the scores.",
+    "runs": "`soft-ssl runs [--root_path FOLDER]`: every run in a folder: state, options that differ, scores.",
     "study": "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table.",
     "pretrain": "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at large scale.",
     "transfer": "`soft-ssl transfer RUN EVALUATION [OPTIONS]`: reads the frozen backbone of a pretrained run, or exports it.",

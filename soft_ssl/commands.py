@@ -15,14 +15,14 @@ from .cli import nearest, plain, say
 from .datasets import DATASETS, SOURCES, load, prepare, recipe
 from .devices import COMPILES, PRECISIONS
 from soft_ssl.experiment import (
-    ALIASES, CLUSTERS, COMPONENTS, EVALUATIONS, METHODS, Option, check_options, evaluate, evaluation_file, find_evaluation, method_options, options_of, read_run_config, repeat,
+    ALIASES, CLUSTERS, COMPONENTS, EVALUATIONS, METHODS, Option, all_runs, check_options, evaluate, evaluation_file, find_evaluation, method_options, options_of, read_run_config, repeat,
     run_title, train,
 )
 from .learner import OPTIMIZERS, SCHEDULERS, Stopped
 from .method import BOTTLENECKS
 from .networks import ACTIVATIONS, ENCODERS, HEADS
 from .pictures import IMAGE_SETS
-from .probes import NORM_FEATS, PARTS, mean_scores
+from .probes import NORM_FEATS, PARTS, score_table
 from .runs import CHECKPOINTS, RunFolder
 from .views import VIEWS
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['CHOICES', 'IMPORTED', 'TAUS', 'COMMANDS', 'Parser', 'unhyphen', 'renamed', 'value_of', 'merged', 'at_places',
            'add_options', 'shaping', 'every_option', 'pretrain_command', 'transfer_command', 'study_command',
-           'download_command', 'train_command', 'evaluate_command', 'repeat_command', 'print_evaluation', 'print_table',
-           'print_scores', 'benchmark_command']
+           'download_command', 'train_command', 'evaluate_command', 'repeat_command', 'runs_command',
+           'print_evaluation', 'print_table', 'print_scores', 'benchmark_command']
 
 # %% ../nbs/95a_commands.ipynb #0dbe15ee
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -240,7 +240,7 @@ def transfer_command(words: list[str]) -> None:
     if name != "umap":
         print(f"\n{run.path.resolve().name}, {args['checkpoint']} checkpoint: {name}, on test images")
         print(table.to_markdown(index=False, floatfmt=".4g"))
-    for file in sorted((run.path / "transfer").glob(f"{name}.*")):
+    for file in sorted((run.path / "transfer").glob(f"{name}*.*")):
         print(f"{'table: ' if file.suffix == '.csv' else 'figure:'} {file}")
 
 # %% ../nbs/95a_commands.ipynb #4237d58b
@@ -351,6 +351,16 @@ def repeat_command(words: list[str]) -> None:
     print("there are no scores to compare with" if difference is None else f"largest difference of a score: {difference:g}")
 
 
+def runs_command(words: list[str]) -> None:
+    "`soft-ssl runs [--root_path FOLDER]`: every run in a folder: state, options that differ, scores."
+    parser = Parser("soft-ssl runs", description="Every run in a folder: how far it is, what differs in its options, what probes read.", allow_abbrev=False)
+    add_options(parser, options_of(all_runs))
+    args = vars(parser.parse(words))
+    print(all_runs(**args).to_markdown(index=False, floatfmt=".3f"))
+    if args["html"]:
+        print(f"page: {args['html']}")
+
+
 def print_evaluation(scores: pd.DataFrame, evaluation: str, title: str) -> None:
     "Prints probes as a table of parts, and anything else as it is."
     if "probe" in evaluation:
@@ -361,21 +371,13 @@ def print_evaluation(scores: pd.DataFrame, evaluation: str, title: str) -> None:
 
 
 def print_table(scores: pd.DataFrame, title: str, evaluation: str = "linear_probe") -> None:
-    "Prints scores, a row for each feature and factor, a column for each part, with the means."
-    import pandas as pd
-
-    print(f"\n{title}: {evaluation}, {' or '.join(scores['metric'].unique())}")
-    wide = scores.pivot_table(index=["feature", "factor"], columns="split", values="score", sort=False)
-    means = mean_scores(scores).assign(factor="mean").set_index("factor", append=True)
-    table = pd.concat([wide, means])[list(means)].reset_index()
-    table["feature"] = pd.Categorical(table["feature"], scores["feature"].unique())
-    print(table.sort_values("feature", kind="stable").to_markdown(index=False, floatfmt=".3f"))
+    "Prints scores, a row for each feature and factor with its metric and chance, a column for each part."
+    print(f"\n{title}: {evaluation}")
+    print(score_table(scores).reset_index().to_markdown(index=False, floatfmt=".3f"))
 
 
 def print_scores(run: RunFolder) -> None:
     "Prints what a run came to: untrained and trained, and where its files are."
-    import pandas as pd
-
     config = read_run_config(run)
     if not run.evaluations_file.exists():
         print(f"run folder: {run.path}")
@@ -385,10 +387,9 @@ def print_scores(run: RunFolder) -> None:
     last = history["step"].max()
     print_table(history[history["step"] == last], f"{title}, after {last} steps")
     if last > history["step"].min() == 0:
-        first, final = (mean_scores(history[history["step"] == step]) for step in (0, last))
-        both = pd.concat({"untrained": first, "trained": final, "gain": final - first}, axis=1)
-        both.columns = [f"{part} {when}" for when, part in both.columns]
-        print("\nmean over factors:\n" + both.to_markdown(floatfmt="+.3f"))
+        first, final = (score_table(history[history["step"] == step].drop(columns="oracle")) for step in (0, last))
+        both = (first.map("{:.3f}".format) + " → " + final.map("{:.3f}".format)).reset_index()
+        print("\nuntrained → trained:\n" + both.to_markdown(index=False, floatfmt=".3f"))
     print(f"\nrun folder: {run.path} (best checkpoint chosen on {config['select_on']})")
     print(f"figures:    {', '.join(str(file) for file in sorted(run.figures_folder.iterdir()))}")
 
@@ -412,6 +413,6 @@ def benchmark_command(words: list[str]) -> None:
 
 
 COMMANDS = {
-    "download": download_command, "train": train_command, "evaluate": evaluate_command, "repeat": repeat_command, "study": study_command,
+    "download": download_command, "train": train_command, "evaluate": evaluate_command, "repeat": repeat_command, "study": study_command, "runs": runs_command,
     "pretrain": pretrain_command, "transfer": transfer_command, "benchmark": benchmark_command,
 }  # fmt: skip

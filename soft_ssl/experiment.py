@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, TYPE_CHECKING
@@ -26,14 +27,14 @@ from .byol import BYOL
 from .datasets import SplitData, load
 from .decorrelation import BarlowTwins, VICReg
 from .devices import choose_compile, choose_precision, process_state
-from .files import find_named, printable
+from .files import complete_file, find_named, printable
 from .learner import ImageBatches, PictureBatches, count_steps, fit, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
 from .metrics import disentanglement, toposim
 from .networks import extra, make_encoder
 from .pictures import IMAGE_SETS, check_data_path, load_pictures, picture_batch_source, views
 from .plotting import save_figure, set_theme
-from .probes import PARTS, linear_probe, logistic_probe
+from .probes import PARTS, linear_probe, logistic_probe, skill
 from .prototypes import DINO, SwAV
 from .runs import RunFolder, provenance
 from .simclr import MoCo, SimCLR
@@ -44,13 +45,14 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMPONENTS', 'ALIASES', 'NOT_ASKED', 'RANGES', 'NOT_IN_RUN_ID',
-           'SCORE_COLUMNS', 'EVALUATIONS', 'CLUSTERS', 'JOB_HOURS', 'Option', 'options_of', 'method_class',
-           'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options', 'run_name',
-           'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data', 'make_batches',
-           'about_data', 'probe_scores', 'selection_score', 'part_to_select_on', 'steps_of', 'is_finished',
+           'SCORE_COLUMNS', 'EVALUATIONS', 'NOT_SHOWN', 'SORT', 'CLUSTERS', 'JOB_HOURS', 'Option', 'options_of',
+           'method_class', 'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options',
+           'run_name', 'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data',
+           'make_batches', 'about_data', 'probe_scores', 'mean_skill', 'part_to_select_on', 'steps_of', 'is_finished',
            'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change', 'begun', 'resolve',
            'train_in', 'read_run_config', 'run_config', 'load_run_data', 'load_pretrained', 'load_run',
-           'find_evaluation', 'evaluate', 'evaluation_file', 'repeat', 'Job', 'submit']
+           'find_evaluation', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs', 'sortable_page', 'Job',
+           'submit']
 
 # %% ../nbs/04_experiment.ipynb #b129f703
 METHODS: dict[str, type[Method]] = {
@@ -260,26 +262,39 @@ def plot_metrics(
 
 
 def plot_probes(
-    evaluations: pd.DataFrame,  # with columns step, feature, split, factor, score
+    evaluations: pd.DataFrame,  # with columns step, feature, split, factor, chance, score, oracle
     title: str,
 ) -> Figure:
-    "Scores by factor, feature and part; the first evaluated step (untrained, if it is 0) beside the last."
+    "Scores by factor, feature and part; the first evaluated step (untrained, if it is 0) beside the last, and what an oracle probe reads of that."
+    import matplotlib.pyplot as plt
     import seaborn as sns
 
-    steps = sorted({evaluations["step"].min(), evaluations["step"].max()})
-    shown = evaluations[evaluations["step"].isin(steps)].assign(
-        network=lambda t: t["step"].map(lambda s: f"step {s}" if s else "untrained")
-    )
-    grid = sns.catplot(shown, x="factor", y="score", hue="network", row="feature", col="split", kind="bar", height=1.75, aspect=1.7,
-                       margin_titles=True)  # fmt: skip
-    grid.set(ylim=(min(0, max(-1, shown["score"].min())), 1), xlabel="", ylabel="accuracy, R²")
-    grid.set_titles(row_template="{row_name}", col_template="{col_name}")
-    grid.tick_params(axis="x", rotation=30)
-    grid.figure.suptitle(title, y=1.03)
-    return grid.figure
+    first, last = evaluations["step"].min(), evaluations["step"].max()
+    steps = sorted({first, last})
+    names = {step: f"step {step}" if step else "untrained" for step in steps}
+    factors, features = evaluations["factor"].unique(), evaluations["feature"].unique()
+    parts = [part for part in PARTS if part in set(evaluations["split"])]
+    fig, axes = plt.subplots(len(features), len(parts), figsize=(3 * len(parts), 1.6 * len(features) + 0.8), sharex=True, sharey=True, squeeze=False)
+    for row, feature in zip(axes, features):
+        for ax, part in zip(row, parts):
+            shown = evaluations[(evaluations["feature"] == feature) & (evaluations["split"] == part) & evaluations["step"].isin(steps)]
+            sns.barplot(shown.assign(network=shown["step"].map(names)), x="factor", y="score", hue="network", order=factors, hue_order=[*names.values()], ax=ax, legend=False)
+            ends = shown[shown["step"] == last].set_index("factor").loc[factors]
+            at = np.arange(len(factors))
+            ax.hlines(ends["chance"], at - 0.42, at + 0.42, color="black", ls=":", lw=1, label="chance (accuracy), mean (R²)")
+            ax.plot(at, ends["oracle"], "_", color="black", ms=14, label="oracle probe")
+            labels = [f"{factor}\n{'accuracy' if metric == 'accuracy' else 'R²'}" for factor, metric in ends["metric"].items()]
+            ax.set(title=f"{feature}: {part}", xlabel="", ylabel="", ylim=(min(0, max(-1, evaluations["score"].min())), 1))
+            ax.set_xticks(at, labels, fontsize=6)
+    bars = axes[0, 0].containers
+    handles = [*bars, *axes[0, 0].get_legend_handles_labels()[0]]
+    fig.legend(handles, [*names.values(), *axes[0, 0].get_legend_handles_labels()[1]], loc="lower center", ncols=len(handles), bbox_to_anchor=(0.5, -0.04))
+    fig.suptitle(title, fontsize="medium")
+    fig.tight_layout()
+    return fig
 
 
-SCORE_COLUMNS = ("feature", "split", "factor", "metric", "score", "selection_score")
+SCORE_COLUMNS = ("feature", "split", "factor", "metric", "chance", "score", "oracle", "skill")
 
 
 def save_figures(run: RunFolder) -> None:
@@ -346,12 +361,12 @@ def probe_scores(method: HasFeatures, data: SplitData, config: dict[str, Any], r
     return scores
 
 
-def selection_score(
+def mean_skill(
     scores: pd.DataFrame,  # of `probe_scores`
     select_on: str,  # val or iid
 ) -> float:
-    "What the best checkpoint is chosen by: the mean over factors of the scores of `encoded`, on one part."
-    return float(scores.query("feature == 'encoded' and split == @select_on")["score"].mean())
+    "What the best checkpoint is chosen by: the mean over factors of the skill of `encoded`, on one part."
+    return float(skill(scores.query("feature == 'encoded' and split == @select_on")).mean())
 
 
 def part_to_select_on(data: SplitData, select_on: str) -> str:
@@ -505,7 +520,7 @@ def train_in(
 
     def evaluate(method: Method) -> tuple[pd.DataFrame, float]:
         scores = probe_scores(method, data, config, run.path.name)
-        return scores, selection_score(scores, config["select_on"])
+        return scores, mean_skill(scores, config["select_on"])
 
     fit(
         built, make_batches(config, data, image_memory), run, evaluate if probe else None, reload, online(built, data) if online else None,
@@ -513,7 +528,7 @@ def train_in(
     )  # fmt: skip
     if probe and state.is_main_process:
         last = run.read_table(run.evaluations_file, *SCORE_COLUMNS)
-        last = last[last["step"] == last["step"].max()].drop(columns=["step", "selection_score"])
+        last = last[last["step"] == last["step"].max()].drop(columns=["step", "skill"])
         run.write_scores(run.probes_file, last)
         save_figures(run)
     state.wait_for_everyone()
@@ -659,6 +674,77 @@ def repeat(
     tables = [folder.read_table(folder.evaluations_file, "step", "score", *keys) for folder in (old, run)]
     before, now = (table[table["step"] == tables[1]["step"].max()].set_index(keys)["score"] for table in tables)
     return run, float((before - now).abs().max(skipna=False)) if len(before) else None
+
+# %% ../nbs/04_experiment.ipynb #4d92095f
+NOT_SHOWN = (*NOT_IN_RUN_ID, "select_on", "data_file", "resolved", "versions")  # in a table of runs
+
+
+def state_of(run: RunFolder, config: dict[str, Any]) -> str:
+    "How far a run is."
+    if not run.checkpoint_file.exists():
+        return "no step yet"
+    step = int(run.read_table(run.metrics_file)["step"].iloc[-1]) if run.metrics_file.exists() else 0
+    if (run.figures_folder / "probes.png").exists() or step == config["max_steps"]:
+        return f"done, {step} steps"
+    return f"step {step}" + (f" of {config['max_steps']}" if config["max_steps"] else "")
+
+
+def all_runs(
+    root_path: str = "./experiments",  # folder of all runs
+    feature: str = "encoded",  # that the scores are of
+    split: str = "test",  # part that they are on: iid, val or test
+    html: str = "",  # file to write the table to as well, as a page that is sorted by a click
+) -> pd.DataFrame:  # a row for each run: run, state, the options that are not the same in all, a score for each factor
+    "Every run in a folder. Raises `FileNotFoundError` if there is none."
+    import pandas as pd
+
+    top, rows = Path(root_path).expanduser(), []
+    options: list[dict[str, Any]] = []
+    for file in sorted(top.rglob("config.json")):
+        run = RunFolder(file.parent)
+        row: dict[str, Any] = {"run": printable(run.path.relative_to(top))}
+        try:
+            config = read_run_config(run)
+            row["state"] = state_of(run, config)
+            scores = run.read_table(run.probes_file, "feature", "split", "factor", "metric") if run.probes_file.exists() else None
+        except (ValueError, KeyError) as error:
+            rows.append(row | {"state": f"cannot be read: {error}"})
+            options.append({})
+            continue
+        options.append({name: value for name, value in config.items() if name not in NOT_SHOWN})
+        if scores is not None:
+            shown = scores[(scores["feature"] == feature) & (scores["split"] == split)]
+            row |= {f"{factor} ({'R²' if metric == 'r2' else metric})": score for factor, metric, score in zip(shown["factor"], shown["metric"], shown["score"])}
+        rows.append(row)
+    if not rows:
+        raise FileNotFoundError(f"there is no run in {top}: `soft-ssl train` makes one there, or give another --root_path")
+    chosen = pd.DataFrame(options)
+    differ = [name for name in chosen if chosen[name].astype(str).nunique(dropna=False) > 1]
+    table = pd.DataFrame(rows)
+    table = pd.concat([table[["run", "state"]], chosen[differ], table.drop(columns=["run", "state"])], axis=1)
+    if html:
+        with complete_file(Path(html).expanduser()) as unfinished:
+            unfinished.write_text(sortable_page(table, f"{feature}, {split}: runs in {top}"))
+    return table
+
+
+SORT = """<script>
+document.querySelectorAll("th").forEach((head) => head.addEventListener("click", () => {
+  const body = document.querySelector("tbody"), column = head.cellIndex, up = head.ariaSort !== "ascending";
+  const key = (row) => row.cells[column].innerText;
+  const order = (a, b) => { const d = key(a) - key(b); return Number.isNaN(d) ? key(a).localeCompare(key(b)) : d; };
+  [...body.rows].sort((a, b) => (up ? 1 : -1) * order(a, b)).forEach((row) => body.append(row));
+  document.querySelectorAll("th").forEach((other) => { other.ariaSort = "none"; });
+  head.ariaSort = up ? "ascending" : "descending";
+}));
+</script>"""
+
+
+def sortable_page(table: pd.DataFrame, title: str) -> str:
+    "A whole page: a click on the head of a column sorts by it."
+    style = "<style>body{font-family:sans-serif;margin:2em}th{cursor:pointer;text-align:left}td,th{padding:.3em .8em;border-bottom:1px solid #ddd}</style>"
+    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>{style}</head>'
+    return f"{head}<body><h1>{escape(title)}</h1>{table.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)}{SORT}</body></html>\n"
 
 # %% ../nbs/04_experiment.ipynb #9296220f
 CLUSTERS = ("local", "slurm")  # on this machine; as jobs of SLURM

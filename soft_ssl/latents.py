@@ -41,7 +41,7 @@ from .experiment import load_run, run_title
 from .factors import ImageData, Splits
 from .files import complete_file
 from .metrics import factor_distance, information, usage
-from .probes import RidgeProbes, linear_probe
+from .probes import RidgeProbes, linear_probe, skill
 from .runs import RunFolder, load_strict, load_weights, weights_checksum
 from .learner import ImageBatches, fit
 from .method import Method, Objective, Progress
@@ -696,7 +696,7 @@ class History(NamedTuple):
     images: np.ndarray  # uint8 `(n, H, W, C)`
     codes: list[Codes]  # of the same `n` images, for each snapshot
     shares: np.ndarray  # `(T, L, V)`: the share of images for which each symbol is the likeliest; empty if there are no symbols
-    table: pd.DataFrame  # columns step, entropy, used (share of the symbols), and a probe score for each part
+    table: pd.DataFrame  # columns step, entropy, used (share of the symbols), and the mean skill of probes on each part
 
 
 def history(
@@ -715,9 +715,9 @@ def history(
     for step, file in tqdm(run.snapshots().items(), desc="snapshots"):
         load_strict(method.student, load_weights(file))
         codes.append(codes_of(method, data, rows))
-        scores = linear_probe(method, data, ridge=config["ridge"], n_sub_train=n_probe, n_sub_test=n_probe // 2, test_batch_size=n_probe)
+        scores = linear_probe(method, data, ridge=config["ridge"], n_sub_train=n_probe, n_sub_test=n_probe // 2, test_batch_size=n_probe, oracle=False)
         scores = scores[scores["feature"] == ("one_hot" if codes[-1].has_symbols else "encoded")]
-        row = {"step": step, **scores.groupby("split", sort=False)["score"].mean()}
+        row = {"step": step, **skill(scores).groupby(scores["split"], sort=False).mean()}
         if codes[-1].has_symbols:
             shares.append((codes[-1].symbols[..., None] == np.arange(codes[-1].probabilities.shape[2])).mean(0))
             row |= {"entropy": float(entropy(torch.from_numpy(codes[-1].probabilities)).mean()),
@@ -730,7 +730,7 @@ CURVES = {"entropy": (86, 180, 233), "used": (204, 121, 167), "iid": (0, 158, 11
 
 
 def curves(told: History, t: int) -> Image.Image:
-    "Entropy (in parts of its largest value), use of symbols and probe scores over the steps, with a line at snapshot `t`."
+    "Entropy (in parts of its largest value), use of symbols and the mean skill of probes over the steps, with a line at snapshot `t`."
     height, right = 96, 150
     picture, draw = canvas(height + 30)
     x = np.linspace(LEFT, WIDTH - right, len(told.steps)) if len(told.steps) > 1 else np.array([LEFT])

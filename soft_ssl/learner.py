@@ -631,8 +631,8 @@ class Evaluation(Callback):
     def before_fit(self, learner: Learner) -> None:
         self.start, latest = learner.done, -1
         if learner.resumed and self.run is not None and self.run.evaluations_file.exists():
-            evaluated = self.run.read_table(self.run.evaluations_file, "selection_score")
-            self.best, latest = evaluated["selection_score"].max(), evaluated["step"].max()
+            evaluated = self.run.read_table(self.run.evaluations_file, "skill")
+            self.best, latest = evaluated["skill"].max(), evaluated["step"].max()
         if not learner.resumed:
             if not self.final_only or learner.steps == 0:
                 self.evaluate(learner)
@@ -657,7 +657,7 @@ class Evaluation(Callback):
             if self.run is not None:
                 if score > self.best:
                     self.run.save_best(learner.method)
-                self.run.append(self.run.evaluations_file, table.assign(step=learner.done, selection_score=score))
+                self.run.append(self.run.evaluations_file, table.assign(step=learner.done, skill=score))
             self.best = max(self.best, score)
         learner.accelerator.wait_for_everyone()
 

@@ -5,7 +5,7 @@
 # %% ../nbs/03_probes.ipynb #b2b47137
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS', 'PARTS',
-           'is_one_hot', 'counts_bytes', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'spread_or_1',
-           'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'feature_batches', 'score_probes', 'linear_probe',
-           'logistic_probe', 'mean_scores']
+           'Probes', 'is_one_hot', 'counts_bytes', 'in_parts', 'add_products', 'mirror', 'solve_positive',
+           'spread_or_1', 'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'feature_batches', 'oracle_rows',
+           'fit_probes', 'score_probes', 'linear_probe', 'logistic_probe', 'skill', 'score_table']
 
 # %% ../nbs/03_probes.ipynb #d3c42db9
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
@@ -390,20 +390,52 @@ def feature_batches(
 
 # %% ../nbs/03_probes.ipynb #372d0ab8
 PARTS = ("iid", "val", "test")
+Probes = RidgeProbes | LogisticProbes
+
+
+def oracle_rows(
+    data: SplitData,
+    n: int,  # how many images, if there are so many
+    scored: dict[str, np.ndarray],  # of each part, the rows that are scored
+) -> np.ndarray:  # sorted rows; empty where no unseen combination has images that are not scored
+    "A random sample of all images but those that are scored, for an oracle probe."
+    unseen = [part for part in ("val", "test") if len(data.rows(part))]
+    if not unseen or any(len(scored[part]) == len(data.rows(part)) for part in unseen):
+        return np.empty(0, int)
+    free = np.setdiff1d(np.arange(len(data.dataset)), np.concatenate([*scored.values()]))
+    return np.sort(np.random.default_rng(1).choice(free, min(n, len(free)), replace=False))
+
+
+def fit_probes(
+    method: HasFeatures,
+    data: SplitData,
+    rows: np.ndarray,  # of the images that they learn from
+    new_probes: Callable[[str], Probes],  # makes the probes of one feature, given its name
+    norm_feats: str,  # of z: no, standardize or l2
+    test_batch_size: int,  # images at a time
+    label: str,  # of the progress bar
+) -> dict[str, Probes]:  # by feature
+    "Probes of every feature and factor."
+    probes: dict[str, Probes] = {}
+    for features, values in feature_batches(method, data, rows, norm_feats, test_batch_size, label):
+        for name, x in features.items():
+            if name not in probes:
+                probes[name] = new_probes(name)
+            probes[name].add(x, values)
+    return {name: fitted.solve() for name, fitted in probes.items()}
 
 
 def score_probes(
     method: HasFeatures,
     data: SplitData,
-    new_probes: Callable[
-        [str], RidgeProbes | LogisticProbes
-    ],  # makes the probes of one feature, given its name
+    new_probes: Callable[[str], Probes],  # makes the probes of one feature, given its name
     norm_feats: str,  # of z: no, standardize (by training statistics) or l2
     n_sub_train: int,  # training images that fit the probes; 0 takes all
     n_sub_test: int,  # images of each part that score them; 0 takes all
     test_batch_size: int,  # images at a time
-) -> pd.DataFrame:  # columns feature, split, factor, metric, score
-    "Fits probes for every feature and factor on training images, and scores them on the other parts."
+    oracle: bool,  # an oracle probe beside each
+) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle
+    "Fits probes for every feature and factor on training images, and scores them on the other parts. `oracle` is empty where there is none."
     import pandas as pd
     from sklearn.metrics import accuracy_score, r2_score
 
@@ -411,37 +443,28 @@ def score_probes(
         raise ValueError(f"norm_feats must be one of {', '.join(NORM_FEATS)}, but is {norm_feats!r}")
     if test_batch_size < 1:
         raise ValueError(f"test_batch_size must be at least 1, but is {test_batch_size}")
-    probes = {}
-    for features, values in feature_batches(
-        method, data, data.rows("train", n_sub_train), norm_feats, test_batch_size, "fitting probes"
-    ):
-        for name, x in features.items():
-            if name not in probes:
-                probes[name] = new_probes(name)
-            probes[name].add(x, values)
-    for fitted in probes.values():
-        fitted.solve()
-    scores = []
-    for part in PARTS:
-        rows = data.rows(part, n_sub_test)
+    train, scored, factors = data.rows("train", n_sub_train), {part: data.rows(part, n_sub_test) for part in PARTS}, data.dataset.factors
+    probes = {"score": fit_probes(method, data, train, new_probes, norm_feats, test_batch_size, "fitting probes")}
+    everywhere = oracle_rows(data, len(train), scored) if oracle else np.empty(0, int)
+    if len(everywhere):
+        probes["oracle"] = fit_probes(method, data, everywhere, new_probes, norm_feats, test_batch_size, "fitting oracle probes")
+    table = []
+    for part, rows in scored.items():
         if len(rows) < 2:
             print(f"no images in {part}: it is left out of the scores")
             continue
-        said: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in probes}
-        for features, _ in feature_batches(
-            method, data, rows, norm_feats, test_batch_size, f"scoring {part}"
-        ):
-            for name, x in features.items():
-                said[name].append(probes[name].predict(x))
-        for name, batches in said.items():
-            for factor in data.dataset.factors.names:
-                target = probes[name].target(data.dataset.values[rows], factor)
-                predicted = np.concatenate([batch[factor] for batch in batches])
-                metric, score = (
-                    ("accuracy", accuracy_score) if factor in probes[name].classes else ("r2", r2_score)
-                )
-                scores.append((name, part, factor, metric, float(score(target, predicted))))
-    return pd.DataFrame(scores, columns=["feature", "split", "factor", "metric", "score"])
+        said: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {(kind, name): [] for kind, fitted in probes.items() for name in fitted}
+        for features, _ in feature_batches(method, data, rows, norm_feats, test_batch_size, f"scoring {part}"):
+            for (kind, name), batches in said.items():
+                batches.append(probes[kind][name].predict(features[name]))
+        for name, fitted in probes["score"].items():
+            for factor, n_values in zip(factors.names, factors.periods):
+                target, is_class = fitted.target(data.dataset.values[rows], factor), factor in fitted.classes
+                measure = accuracy_score if is_class else r2_score
+                scores = {kind: float(measure(target, np.concatenate([batch[factor] for batch in said[kind, name]]))) for kind in probes}
+                row: dict[str, Any] = {"feature": name, "split": part, "factor": factor, "metric": "accuracy" if is_class else "r2", "chance": 1 / n_values if is_class else 0.0}
+                table.append(row | {"oracle": np.nan} | scores)
+    return pd.DataFrame(table, columns=["feature", "split", "factor", "metric", "chance", "score", "oracle"])
 
 
 def linear_probe(
@@ -452,15 +475,14 @@ def linear_probe(
     n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
     test_batch_size: int = 256,  # images at a time
-) -> pd.DataFrame:  # columns feature, split, factor, metric, score
+    oracle: bool = True,  # beside each probe one that learns from all combinations
+) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle
     "Ridge probes: accuracy of the classes, R² of the numbers."
 
     def new_probes(feature: str) -> RidgeProbes:
-        return RidgeProbes(
-            data.dataset.factors, ridge, standardize=feature == "encoded" and norm_feats == "standardize"
-        )
+        return RidgeProbes(data.dataset.factors, ridge, standardize=feature == "encoded" and norm_feats == "standardize")
 
-    return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size)
+    return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle)
 
 
 def logistic_probe(
@@ -471,21 +493,32 @@ def logistic_probe(
     n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
     test_batch_size: int = 256,  # images at a time
-) -> pd.DataFrame:  # columns feature, split, factor, metric, score
+    oracle: bool = False,  # beside each probe one that learns from all combinations
+) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle
     "Logistic probes: accuracy of every factor, each value a class."
 
     def new_probes(feature: str) -> LogisticProbes:
-        return LogisticProbes(
-            data.dataset.factors, strength, standardize=feature == "encoded" and norm_feats == "standardize"
-        )
+        return LogisticProbes(data.dataset.factors, strength, standardize=feature == "encoded" and norm_feats == "standardize")
 
-    return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size)
+    return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle)
+
+# %% ../nbs/03_probes.ipynb #119b2b14
+def skill(
+    scores: pd.DataFrame,  # with columns metric, chance and score
+) -> pd.Series:  # at most 1; 0 at chance
+    "How much of the way from chance to perfect each score is: accuracies rescaled, R² cut off at 0 and 1."
+    rescaled = (scores["score"] - scores["chance"]) / (1 - scores["chance"])
+    return rescaled.where(scores["metric"] == "accuracy", scores["score"].clip(0, 1))
 
 
-def mean_scores(
+def score_table(
     scores: pd.DataFrame,  # as `linear_probe` gives it
-) -> pd.DataFrame:  # a row for each feature, a column for each part: the mean over factors
-    "Accuracies and R² averaged over the factors."
-    return scores.pivot_table(index="feature", columns="split", values="score", sort=False)[
-        [p for p in PARTS if p in set(scores["split"])]
-    ]
+) -> pd.DataFrame:  # a row for each feature and factor, with metric and chance; a column for each part, and one for what the oracle probe reads there
+    "The scores side by side, factor by factor."
+    rows, parts = ["feature", "factor", "metric", "chance"], [part for part in PARTS if part in set(scores["split"])]
+    wide = scores.pivot_table(index=rows, columns="split", values="score", sort=False)[parts]
+    oracle = [part for part in ("val", "test") if part in parts and "oracle" in scores and scores["oracle"].notna().any()]
+    if oracle:
+        best = scores.pivot_table(index=rows, columns="split", values="oracle", sort=False)[oracle]
+        wide = wide.join(best.add_suffix(" oracle"))
+    return wide.rename_axis(columns=None)

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['MOMENTUM', 'DECAY_AT', 'PROBE_MEMORY', 'KNN_TEMPERATURE', 'KNN_MEMORY', 'BLOCKS', 'TRANSFERS', 'PLOTS',
-           'data_checksum', 'Features', 'device_of', 'extract', 'FeatureFunction', 'OnlineProbes', 'online_probes',
-           'Cell', 'ProbeGrid', 'passes', 'new_grids', 'train_grids', 'count_correct', 'accuracies', 'FrozenBackbone',
-           'numbers', 'Probe', 'stack', 'hold_back', 'fit_linear', 'linear', 'plot_linear', 'tau_transfer',
-           'plot_tau_transfer', 'mean_and_std', 'mask', 'top_k', 'plot_top_k', 'rows_at_once', 'knn_votes', 'knn',
-           'labelled_share', 'PicturesInRows', 'FineTuning', 'finetune', 'umap', 'plot_umap', 'plain_resnet',
-           'export_backbone', 'load_backbone', 'labelled', 'load_frozen', 'transfer', 'export_run']
+           'LabelledRows', 'data_checksum', 'Features', 'device_of', 'extract', 'FeatureFunction', 'OnlineProbes',
+           'online_probes', 'Cell', 'ProbeGrid', 'passes', 'new_grids', 'train_grids', 'count_correct', 'accuracies',
+           'FrozenBackbone', 'numbers', 'Probe', 'stack', 'hold_back', 'fit_linear', 'linear', 'plot_linear',
+           'tau_transfer', 'plot_tau_transfer', 'mean_and_std', 'mask', 'top_k', 'plot_top_k', 'rows_at_once',
+           'knn_votes', 'knn', 'labelled_share', 'PicturesInRows', 'FineTuning', 'finetune', 'umap', 'plot_umap',
+           'plain_resnet', 'export_backbone', 'load_backbone', 'labelled', 'load_frozen', 'transfer', 'export_run']
 
 # %% ../nbs/05a_transfer.ipynb #7ec0ab24
 import copy
@@ -41,23 +41,56 @@ from tqdm import tqdm
 from .bottleneck import Bottleneck, Continuous, entropy
 from .datasets import SplitData
 from .devices import keep_memory, process_state
-from .experiment import check_options, load_data, load_pretrained, options_of
+from .experiment import check_options, load_pretrained, load_run, options_of
+from .factors import ImageData
 from .files import complete_file, find_named, printable
 from .learner import ImageBatches, Pictures, fit, stream_seed
 from .method import START, Method, Network, Objective, Progress
 from .networks import InputNorm
-from .pictures import IMAGE_SETS, LabelledPictures
+from .pictures import LabelledPictures
 from .plotting import save_figure, set_theme
+from .probes import PARTS
 from .runs import RunFolder, weights_checksum
 from .views import VIEWS
 
 # %% ../nbs/05a_transfer.ipynb #1a7e0dd3
+class LabelledRows(Dataset):
+    "Some images of a data set, with the value of one factor as their class."
+
+    def __init__(
+        self,
+        data: ImageData,
+        rows: np.ndarray,  # `(N,)`: of the data set
+        factor: str,  # one of its factors
+    ):
+        "Raises `ValueError` if there is no such factor."
+        factors = data.factors
+        if factor not in factors.names:
+            raise ValueError(f"factor must be one of {', '.join(factors.names)}, but is {factor!r}")
+        self.data, self.rows, self.factor = data, rows, factor
+        self.labels = factors.distinct(data.values[rows])[:, factors.names.index(factor)].astype(np.int64)
+
+    def __len__(self) -> int:
+        "How many images there are."
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:  # uint8 `(C, H, W)`, class
+        "One image."
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, index: list[int]) -> list[tuple[Tensor, int]]:
+        "Many at a time, which is how a `DataLoader` asks for them."
+        return list(zip(self.data.images(self.rows[index]), self.labels[index].tolist()))
+
+
 def data_checksum(
     dataset: Dataset,  # gives (uint8 tensor (3, H, W), int)
 ) -> str:  # hexadecimal
     "Checksum of a data set. Files are known by their names, sizes and times, anything else by every pixel."
     digest = hashlib.sha256()
-    if hasattr(dataset, "samples") and hasattr(dataset, "root"):  # a folder with a file for each image
+    if isinstance(dataset, LabelledRows):
+        digest.update(f"{dataset.data.sha256} {dataset.factor}".encode() + dataset.rows.tobytes())
+    elif hasattr(dataset, "samples") and hasattr(dataset, "root"):  # a folder with a file for each image
         for path, label in dataset.samples:
             file = os.stat(path)
             digest.update(os.fsencode(f"{os.path.relpath(path, dataset.root)}\n{file.st_size} {file.st_mtime_ns} {label}\n"))
@@ -900,21 +933,30 @@ def load_frozen(
     data_path: str = "",  # folder of the data files; empty takes the run's
     checkpoint: str = "last",  # last or best
     workers: int = 0,  # processes that read images
+    factor: str = "",  # of factor data: which is the class; empty takes the first that is one
+    split: str = "test",  # of factor data: the part that is scored: iid, val or test
+    n_sub_train: int = 10_000,  # of factor data: images that are fitted; 0 takes all
+    n_sub_test: int = 5_000,  # of factor data: images that are scored; 0 takes all
 ) -> tuple[FrozenBackbone, dict[str, Any]]:  # on the device, and the configuration of the run
-    "The frozen network of a run on pictures, and its data. Raises `FileNotFoundError` or `ValueError` if one is not there, or the run was trained on other data."
-    method, config = load_pretrained(run_path, checkpoint)
-    if config["dataset"] not in IMAGE_SETS:
-        raise ValueError(f"{printable(run_path)} was trained on {config['dataset']}, which has factors in place of classes: `soft-ssl evaluate` reads it")
-    place = data_path or config["data_path"]
-    data = load_data(config | {"data_path": place})
-    if data.dataset.sha256 != config["data_file"]["sha256"]:
-        raise ValueError(f"the images in {printable(place)} are not those that {printable(run_path)} was trained on: give the --data_path of those")
-    train, test = labelled(data, "train"), labelled(data, "iid")
-    if not len(test):
-        raise ValueError(f"there are no images in {printable(place)} to test on: add some, in a folder `val`")
-    assert isinstance(data.dataset, LabelledPictures)
-    if len(data.dataset.parts) == 1:
-        print(f"the data have no part for testing: {len(test):,} of {len(data.dataset):,} images, drawn at random, are held back for it, as in training")
+    "The frozen network of a run, and its data. Raises `FileNotFoundError` or `ValueError` if one is not there, or the run was trained on other data."
+    method, data, config = load_run(run_path, data_path, checkpoint)
+    train: Dataset
+    test: Dataset
+    if isinstance(data.dataset, LabelledPictures):
+        if factor not in ("", "class"):
+            raise ValueError(f"the factor of pictures is their class, but factor is {factor!r}: leave it away")
+        train, test = labelled(data, "train"), labelled(data, "iid")
+        if not len(test):
+            raise ValueError(f"there are no images in {printable(data_path or config['data_path'])} to test on: add some, in a folder `val`")
+        if len(data.dataset.parts) == 1:
+            print(f"the data have no part for testing: {len(test):,} of {len(data.dataset):,} images, drawn at random, are held back for it, as in training")
+    else:
+        if split not in PARTS:
+            raise ValueError(f"split must be one of {', '.join(PARTS)}, but is {split!r}")
+        if not len(data.rows(split)):
+            raise ValueError(f"{data.title} leaves no images in {split}: give another --split")
+        factor = factor or (data.dataset.factors.classes or data.dataset.factors.names)[0]
+        train, test = (LabelledRows(data.dataset, data.rows(part, n), factor) for part, n in (("train", n_sub_train), (split, n_sub_test)))
     return FrozenBackbone(method.to(process_state().device).student, train, test, RunFolder(run_path).path / "features", workers), config
 
 
@@ -924,21 +966,30 @@ def transfer(
     data_path: str = "",  # folder of the data files; empty takes the run's
     checkpoint: str = "last",  # last or best
     workers: int = 0,  # processes that read images
+    factor: str = "",  # of factor data: which is the class; empty takes the first that is one
+    split: str = "test",  # of factor data: the part that is scored: iid, val or test
+    n_sub_train: int = 10_000,  # of factor data: images that are fitted; 0 takes all
+    n_sub_test: int = 5_000,  # of factor data: images that are scored; 0 takes all
     **chosen: Any,  # options of the evaluation
-) -> pd.DataFrame:  # what the evaluation returns, with a column `run` before it
+) -> pd.DataFrame:  # what the evaluation returns, with a column `run` before it, and beside accuracies the chance level
     "Evaluates a run and writes table and figure into its folder. Raises `ValueError` for an unknown evaluation."
     function, name = find_named(evaluation, TRANSFERS, "evaluation"), evaluation.rpartition(".")[2]
-    check_options({"workers": workers}, options_of(transfer))
+    how = {"workers": workers, "n_sub_train": n_sub_train, "n_sub_test": n_sub_test}
+    check_options(how, options_of(transfer))
     check_options(chosen, options_of(function), name)
-    frozen, config = load_frozen(run_path, data_path, checkpoint, workers)
-    run = RunFolder(run_path)
+    frozen, config = load_frozen(run_path, data_path, checkpoint, factor=factor, split=split, **how)
+    run, title = RunFolder(run_path), f"{config['method']}, {config['bottleneck']}, {config['dataset']}"
+    if isinstance(frozen.test, LabelledRows):
+        name, title = f"{name}_{frozen.test.factor}_{split}", f"{title}: {frozen.test.factor}, {split}"
     table = function(frozen, **chosen)
     table.insert(0, "run", run.path.resolve().name)
+    if "acc@1" in table:
+        table.insert(list(table).index("acc@1"), "chance", 1 / frozen.n_classes)
     run.write_scores(run.path / "transfer" / f"{name}.csv", table)
     if evaluation in PLOTS:
         set_theme()
-        fig = PLOTS[evaluation](table, f"{config['method']}, {config['bottleneck']}, {config['dataset']}")
-        save_figure(fig, run.path / "transfer" / f"{evaluation}.png")
+        fig = PLOTS[evaluation](table, title)
+        save_figure(fig, run.path / "transfer" / f"{name}.png")
         plt.close(fig)
     return table
 

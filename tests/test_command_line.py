@@ -77,7 +77,7 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
     done = soft_ssl("evaluate", "byol", "linear_probe", "--data_path", data, "--run_path", run, alone=alone)
     scores = pd.read_csv(run / "probes.csv")
     features = {"encoded", "embedding"} | ({"one_hot"} if bottleneck != "continuous" else set())
-    assert list(scores) == ["run", "feature", "split", "factor", "metric", "score"]
+    assert list(scores) == ["run", "feature", "split", "factor", "metric", "chance", "score", "oracle"]
     assert set(scores["feature"]) == features and set(scores["split"]) == {"iid", "val", "test"}
     assert len(scores) == len(features) * 3 * 5 and scores["score"].notna().all()
     assert "mean" in done.stdout

@@ -15,7 +15,8 @@ import pytest
 from soft_ssl.cli import main
 from soft_ssl.experiment import METHODS, submit
 from soft_ssl.runs import RunFolder
-from soft_ssl.study import compute, configuration, expand, read_scores, run_cells
+from soft_ssl.statistics import read_scores
+from soft_ssl.study import compute, configuration, expand, run_cells
 
 TINY = {
     "source": "rendered", "h_dim": 4, "feature_dim": 8, "n_groups": 4, "n_symbols": 3, "train_batch_size": 16, "n_sub_train": 200,
