@@ -485,10 +485,10 @@ def judge(
             row = (part[part["K"] == "all"] if (part["K"] == "all").any() else part).iloc[0]
             rows.append((claim, row, ", ".join(str(k) for k in part["K"].unique() if k != "all")))
     table = []
-    for (claim, row, ks), p in zip(rows, holm([row["p"] for _, row, _ in rows])):
-        side = ("above 0" if row["mean"] > 0 else "below 0") if p < 0.05 else "equal" if row["equivalence_p"] < 0.05 else ""
+    for (claim, row, ks), p, equal_p in zip(rows, holm([row["p"] for _, row, _ in rows]), holm([row["equivalence_p"] for _, row, _ in rows])):
+        side = ("above 0" if row["mean"] > 0 else "below 0") if p < 0.05 else "equal" if equal_p < 0.05 else ""
         judgement = "cannot be told" if not side else "holds" if side == claim.side else "does not hold"
-        evidence = f"{row['dataset']}, K={ks}, n={row['n']}: {row['mean']:+.3f}, 95 % from {row['low']:+.3f} to {row['high']:+.3f}, p={row['p']:.3g}, by Holm {p:.2g}, for equality {row['equivalence_p']:.2g}"
+        evidence = f"{row['dataset']}, K={ks}, n={row['n']}: {row['mean']:+.3f}, 95 % from {row['low']:+.3f} to {row['high']:+.3f}, p={row['p']:.2g}, for equality {row['equivalence_p']:.2g}; by Holm {p:.2g} and {equal_p:.2g}"
         table.append((judgement, claim.sentence, f"{claim.comparison}, {claim.feature}, {claim.split}", evidence))
     return pd.DataFrame(table, columns=["judgement", "sentence", "what", "evidence"])
 
