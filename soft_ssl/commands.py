@@ -302,6 +302,7 @@ def download_command(words: list[str]) -> None:
         p: len(rows) for p, rows in data.splits._asdict().items()
     }
     print(f"K={args.K}: " + ", ".join(f"{part} {size:,}" for part, size in sizes.items()))
+    print(f"next: soft-ssl train byol --dataset {args.dataset} --dataset_K {args.K} --data_path {args.data_path}")
 
 
 def train_command(words: list[str]) -> None:
@@ -363,7 +364,7 @@ def runs_command(words: list[str]) -> None:
 
 def print_evaluation(scores: pd.DataFrame, evaluation: str, title: str) -> None:
     "Prints probes as a table of parts, and anything else as it is."
-    if "probe" in evaluation:
+    if evaluation in ("linear_probe", "logistic_probe"):
         print_table(scores, title, evaluation)
     else:
         shown = scores[scores["metric"] != "mutual_information"].drop(columns="run")
@@ -392,6 +393,7 @@ def print_scores(run: RunFolder) -> None:
         print("\nuntrained → trained:\n" + both.to_markdown(index=False, floatfmt=".3f"))
     print(f"\nrun folder: {run.path} (best checkpoint chosen on {config['select_on']})")
     print(f"figures:    {', '.join(str(file) for file in sorted(run.figures_folder.iterdir()))}")
+    print(f"next:       soft-ssl evaluate {config['method']} toposim --run_path {run.path}")
 
 
 def benchmark_command(words: list[str]) -> None:

@@ -34,7 +34,7 @@ from .metrics import disentanglement, toposim
 from .networks import extra, make_encoder
 from .pictures import IMAGE_SETS, check_data_path, load_pictures, picture_batch_source, views
 from .plotting import save_figure, set_theme
-from .probes import PARTS, linear_probe, logistic_probe, skill
+from .probes import PARTS, few_labels, linear_probe, logistic_probe, skill
 from .prototypes import DINO, SwAV
 from .runs import RunFolder, provenance
 from .simclr import MoCo, SimCLR
@@ -171,7 +171,7 @@ class Range:
 RANGES: dict[str, Range] = {
     name: allowed
     for allowed, names in (
-        (Range(0), "seed sample_seed max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
+        (Range(0), "seed sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
         (Range(0), "lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
         (Range(0), "feature_dim projection_dim workers processes repeats images_per_second price"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
@@ -606,7 +606,7 @@ def load_run(
 
 
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
-    "linear_probe": linear_probe, "logistic_probe": logistic_probe, "toposim": toposim, "disentanglement": disentanglement,
+    "linear_probe": linear_probe, "logistic_probe": logistic_probe, "few_labels": few_labels, "toposim": toposim, "disentanglement": disentanglement,
 }  # fmt: skip
 
 

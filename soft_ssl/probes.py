@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS', 'PARTS',
            'Probes', 'is_one_hot', 'counts_bytes', 'in_parts', 'add_products', 'mirror', 'solve_positive',
-           'spread_or_1', 'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'feature_batches', 'oracle_rows',
-           'fit_probes', 'score_probes', 'linear_probe', 'logistic_probe', 'skill', 'score_table']
+           'spread_or_1', 'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'feature_batches',
+           'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe', 'logistic_probe', 'skill',
+           'score_table', 'few_labels']
 
 # %% ../nbs/03_probes.ipynb #d3c42db9
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
@@ -365,6 +366,52 @@ class LogisticProbes:
         return predictions
 
 
+# %% ../nbs/03_probes.ipynb #daee557d
+class BoostingProbes:
+    "Gradient-boosted trees for each factor. `add` training features, `solve`, then `predict`."
+
+    def __init__(
+        self,
+        factors: Factors,  # what to predict
+        rounds: int = 100,  # trees of each class or number
+    ):
+        self.factors, self.rounds, self.classes = factors, rounds, factors.classes
+        self.features: list[np.ndarray] = []
+        self.values: list[np.ndarray] = []
+
+    def target(self, values: np.ndarray, factor: str) -> np.ndarray:
+        "What a probe has to predict: `(n,)` classes, or numbers in [0, 1]."
+        return self.factors.target(values, factor)
+
+    def add(
+        self,
+        features: Tensor,  # `(n, D)`, any n
+        values: np.ndarray,  # `(n, F)`: factor values of the same images
+    ) -> None:
+        "Takes in training images."
+        self.features.append(features.float().cpu().numpy())
+        self.values.append(values)
+
+    def solve(self) -> BoostingProbes:
+        "Fits every factor."
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        x, values, self.probes = np.concatenate(self.features), np.concatenate(self.values), {}
+        for factor in self.factors.names:
+            y = self.target(values, factor)
+            kind = HistGradientBoostingClassifier if factor in self.classes else HistGradientBoostingRegressor
+            few = len(np.unique(y)) == 1  # nothing to tell apart
+            self.probes[factor] = y[0] if few else kind(max_iter=self.rounds, min_samples_leaf=5, early_stopping=False, random_state=0).fit(x, y)
+        return self
+
+    def predict(
+        self,
+        features: Tensor,  # `(n, D)`
+    ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
+        "What the probes say of images."
+        x = features.float().cpu().numpy()
+        return {factor: probe.predict(x) if hasattr(probe, "predict") else np.full(len(x), probe) for factor, probe in self.probes.items()}
+
 # %% ../nbs/03_probes.ipynb #cb4df853
 NORM_FEATS = ("no", "standardize", "l2")
 
@@ -388,9 +435,29 @@ def feature_batches(
             features["encoded"] = F.normalize(features["encoded"], dim=1)
         yield features, data.dataset.values[batch]
 
+# %% ../nbs/03_probes.ipynb #b7cf3713
+class FeatureFunction(torch.nn.Module):
+    "A function of images, in the place of a method's features."
+
+    def __init__(
+        self,
+        read: Callable[[Tensor], dict[str, Tensor]],  # from uint8 images `(B, C, H, W)` to features `(B, D)` by name
+        device: torch.device | str = "cpu",  # where the readings compute
+    ):
+        super().__init__()
+        self.read, self.place = read, torch.nn.Parameter(torch.zeros((), device=device))
+
+    @torch.no_grad()
+    def features(
+        self,
+        images: Tensor,  # uint8 `(B, C, H, W)`
+    ) -> dict[str, Tensor]:  # `(B, D)` by name
+        "What a probe reads."
+        return self.read(images)
+
 # %% ../nbs/03_probes.ipynb #372d0ab8
 PARTS = ("iid", "val", "test")
-Probes = RidgeProbes | LogisticProbes
+Probes = RidgeProbes | LogisticProbes | BoostingProbes
 
 
 def oracle_rows(
@@ -522,3 +589,26 @@ def score_table(
         best = scores.pivot_table(index=rows, columns="split", values="oracle", sort=False)[oracle]
         wide = wide.join(best.add_suffix(" oracle"))
     return wide.rename_axis(columns=None)
+
+# %% ../nbs/03_probes.ipynb #00faa6a4
+def few_labels(
+    method: HasFeatures,
+    data: SplitData,
+    n_labels: list[int] = [100, 1000, 10_000],  # noqa: B006  # training images that fit the probes; 0 takes all
+    most_boosted: int = 1000,  # boosted trees are fitted on at most so many
+    ridge: float = 1.0,  # alpha of the ridge probes, above 0
+    norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
+    n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
+    test_batch_size: int = 256,  # images at a time
+) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, n_labels, probe
+    "Ridge probes and gradient-boosted trees against the number of labels."
+    import pandas as pd
+
+    tables = []
+    for n in n_labels:
+        scores = linear_probe(method, data, ridge, norm_feats, n, n_sub_test, test_batch_size, oracle=False)
+        tables.append(scores.assign(probe="ridge", n_labels=n or len(data.rows("train"))))
+        if 0 < n <= most_boosted:
+            scores = score_probes(method, data, lambda _: BoostingProbes(data.dataset.factors), norm_feats, n, n_sub_test, test_batch_size, oracle=False)
+            tables.append(scores.assign(probe="boosting", n_labels=n))
+    return pd.concat(tables, ignore_index=True).drop(columns="oracle")

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['LAPTOP', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'PLACES', 'FIVE', 'FULL', 'SIZES', 'MOST_IMAGES', 'COLUMNS',
            'N_PAIRS', 'N_DCI', 'BASELINES', 'SHORT_NAMES', 'KEYS', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP',
-           'read_grid', 'expand', 'Logits', 'Supervised', 'supervise', 'FeatureFunction', 'principal',
-           'deciding_images', 'pixels', 'pixel_features', 'other_features', 'probe_parameters', 'geometry',
-           'last_looks', 'evaluated', 'last_word', 'configuration', 'cell_name', 'compute', 'read_json', 'write_json',
-           'leave_with', 'claims_checksum', 'work', 'command', 'with_threads', 'start_here', 'run_and_wait',
-           'Submitted', 'start_on', 'identity', 'gather', 'write_tables', 'steps_done', 'seconds_left', 'state_of',
-           'run_cells', 'settle', 'stop_jobs', 'repeat', 'images_of', 'estimate', 'keep_claims', 'study']
+           'read_grid', 'expand', 'Logits', 'Supervised', 'supervise', 'principal', 'deciding_images', 'pixels',
+           'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'evaluated', 'last_word',
+           'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'claims_checksum', 'work',
+           'command', 'with_threads', 'start_here', 'run_and_wait', 'Submitted', 'start_on', 'identity', 'gather',
+           'write_tables', 'steps_done', 'seconds_left', 'state_of', 'run_cells', 'settle', 'stop_jobs', 'repeat',
+           'images_of', 'estimate', 'keep_claims', 'study']
 
 # %% ../nbs/04a_study.ipynb #73a60695
 import hashlib
@@ -47,7 +47,7 @@ from .learner import ImageBatches, fit
 from .method import HasFeatures, Method, Network, Objective, Progress, bottleneck_class, effective_rank
 from .metrics import code_scores, toposim
 from .pictures import IMAGE_SETS
-from .probes import RidgeProbes
+from .probes import FeatureFunction, RidgeProbes
 from .runs import RunFolder, provenance
 
 # %% ../nbs/04a_study.ipynb #79b5cb0f
@@ -215,22 +215,6 @@ def supervise(
     return supervised.eval(), run.read_table(run.evaluations_file)
 
 # %% ../nbs/04a_study.ipynb #ca2d98f4
-class FeatureFunction(nn.Module):
-    "A function of images, in the place of a method's features."
-
-    def __init__(
-        self,
-        read: Callable[[Tensor], dict[str, Tensor]],  # from images `(B, C, H, W)` to features `(B, D)` by name
-        device: torch.device | str = "cpu",  # where the readings compute
-    ):
-        super().__init__()
-        self.read, self.place = read, nn.Parameter(torch.zeros((), device=device))
-
-    def features(self, images: Tensor) -> dict[str, Tensor]:
-        "What a probe reads."
-        return self.read(images)
-
-
 def principal(
     x: Tensor,  # `(n, D)`: features of the images that decide the components
     width: int,  # components; fewer if there are fewer images or features

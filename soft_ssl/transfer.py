@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOMENTUM', 'DECAY_AT', 'PROBE_MEMORY', 'KNN_TEMPERATURE', 'KNN_MEMORY', 'BLOCKS', 'TRANSFERS', 'PLOTS',
-           'LabelledRows', 'data_checksum', 'Features', 'device_of', 'extract', 'FeatureFunction', 'OnlineProbes',
+           'LabelledRows', 'data_checksum', 'Features', 'device_of', 'extract', 'CodeReader', 'OnlineProbes',
            'online_probes', 'Cell', 'ProbeGrid', 'passes', 'new_grids', 'train_grids', 'count_correct', 'accuracies',
            'FrozenBackbone', 'numbers', 'Probe', 'stack', 'hold_back', 'fit_linear', 'linear', 'plot_linear',
            'tau_transfer', 'plot_tau_transfer', 'mean_and_std', 'mask', 'top_k', 'plot_top_k', 'rows_at_once',
@@ -174,7 +174,7 @@ def extract(
     return Features(rows["encoded"], rows["label"])
 
 # %% ../nbs/05a_transfer.ipynb #895e4f59
-class FeatureFunction(nn.Module):
+class CodeReader(nn.Module):
     "From z to what a probe reads: z itself, or its code at any temperature."
 
     def __init__(
@@ -343,7 +343,7 @@ def passes(
 
 def new_grids(
     cells: Sequence[Cell],
-    features_at: FeatureFunction,
+    features_at: CodeReader,
     n_features: int,  # D
     n_classes: int,
     device: torch.device,
@@ -357,7 +357,7 @@ def new_grids(
 
 def train_grids(
     grids: Sequence[ProbeGrid],  # changed in place
-    features_at: FeatureFunction,
+    features_at: CodeReader,
     features: Features,
     rows: np.ndarray,  # of the features: those to train on
     epochs: int = 100,
@@ -386,7 +386,7 @@ def count_correct(
 
 def accuracies(
     grids: Sequence[ProbeGrid],
-    features_at: FeatureFunction,
+    features_at: CodeReader,
     features: Features,
     rows: np.ndarray,  # of the features: those to score on, at least 1
     batch_size: int = 256,
@@ -405,15 +405,17 @@ class FrozenBackbone:
 
     def __init__(
         self,
-        network: Network,  # of which encoder, embedder and bottleneck are read
+        network: Network | nn.Module,  # of which encoder, embedder and bottleneck are read; or any encoder, uint8 `(B, C, H, W)` to `(B, D)`
         train: Dataset,  # gives (uint8 tensor (3, H, W), int): what is fitted, is fitted on these
         test: Dataset,  # likewise: what is scored, is scored on these
         cache: str | Path | None = None,  # folder to keep features in; None keeps them in memory
         workers: int = 0,  # processes that read images
     ):
-        self.encoder, self.features_at = network.encoder.eval(), FeatureFunction(network.embedder, network.bottleneck)
+        self.encoder: nn.Module = (network.encoder if isinstance(network, Network) else network).eval()
+        code = (network.embedder, network.bottleneck) if isinstance(network, Network) else (nn.Identity(), Continuous(1))  # else there is none to read
+        self.features_at = CodeReader(*code)
         self.train, self.test = train, test
-        self.cache, self.workers, self.device = cache, workers, device_of(network.encoder)
+        self.cache, self.workers, self.device = cache, workers, device_of(self.encoder)
 
     def features_of(self, dataset: Dataset) -> Features:
         "Features of a data set."
@@ -584,7 +586,7 @@ def plot_tau_transfer(
 # %% ../nbs/05a_transfer.ipynb #cd05e03e
 @torch.no_grad()
 def mean_and_std(
-    features_at: FeatureFunction,
+    features_at: CodeReader,
     features: Features,
     tau: float | None,
     rows_at_once: int = 1024,
@@ -661,7 +663,7 @@ def rows_at_once(
 
 @torch.no_grad()
 def knn_votes(
-    features_at: FeatureFunction,
+    features_at: CodeReader,
     tau: float | None,  # temperature of the code; None reads z
     train: Features,
     test: Features,
