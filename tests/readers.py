@@ -47,6 +47,8 @@ def said(work) -> str:
             table = work()
         except ValueError as error:
             return f"refused: {error}"[:90]
+        except AttributeError:  # it asks for a method with a code, and says so badly
+            return "only of a method"
     column = next(name for name in ("score", "acc@1", "x") if name in table)
     return f"{len(table)} rows" if table[column].notna().all() else "NOT A NUMBER"
 
