@@ -439,6 +439,8 @@ def equal_learning(
     train_batch_size: int = 64,
     seeds: tuple[int, ...] = (0, 1, 2),
     other_seeds: tuple[int, ...] = (3, 4, 5),  # of the plain formulation: how far it lies from itself
+    n_sub_train: int = 4000,  # images that fit the probes
+    n_sub_test: int = 2000,  # images of each part that score them
     **options: int,
 ) -> tuple[
     pd.DataFrame, pd.DataFrame
@@ -450,7 +452,7 @@ def equal_learning(
         losses.append(
             pd.DataFrame({"contestant": name, "seed": seed, "step": range(1, len(curve) + 1), "loss": curve})
         )
-        table = linear_probe(method, data, n_sub_train=4000, n_sub_test=2000, oracle=False)
+        table = linear_probe(method, data, n_sub_train=n_sub_train, n_sub_test=n_sub_test, oracle=False)
         skills = table.assign(score=skill(table)).groupby(["feature", "split"])["score"].mean().reset_index()
         scores.append(skills.assign(contestant=name, seed=seed))
 

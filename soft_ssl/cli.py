@@ -38,7 +38,7 @@ COMMANDS = {
     "runs": "`soft-ssl runs [--root_path FOLDER]`: every run in a folder: state, options that differ, scores.",
     "study": "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table.",
     "pretrain": "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at large scale.",
-    "transfer": "`soft-ssl transfer RUN EVALUATION [OPTIONS]`: reads the frozen backbone of a pretrained run, or exports it.",
+    "export": "`soft-ssl export RUN`: writes the backbone of a run as a file for other libraries.",
     "benchmark": "`soft-ssl benchmark [--quick]`: measures the kit against the plain formulation on this machine.",
 }
 

@@ -154,11 +154,14 @@ class SplitData(NamedTuple):
         self,
         part: str,  # train, iid, val or test
         n: int = 0,  # how many of them, drawn with a fixed seed; 0 or more than there are gives all
+        labelled: bool = False,  # leave out images of which a value is not known, which is then negative
     ) -> np.ndarray:  # `(n,)`, sorted rows of the data set
         "The images of one part, or a sample of them. Raises `ValueError` for a negative number of them."
         if n < 0:
             raise ValueError(f"a number of images must be at least 0, which stands for all, but is {n}")
         rows = getattr(self.splits, part)
+        if labelled:
+            rows = rows[(self.dataset.values[rows] >= 0).all(1)]
         return rows if not 0 < n < len(rows) else np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
 
     def images(self, part: str, n: int = 0) -> Tensor:

@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -34,25 +35,79 @@ from .metrics import disentanglement, toposim
 from .networks import extra, make_encoder
 from .pictures import IMAGE_SETS, check_data_path, load_pictures, picture_batch_source, views
 from .plotting import save_figure, set_theme
-from .probes import PARTS, few_labels, linear_probe, logistic_probe, skill
+from .probes import PARTS, few_labels, linear_probe, logistic_probe, plot_probes, skill
 from .prototypes import DINO, SwAV
 from .runs import RunFolder, provenance
 from .simclr import MoCo, SimCLR
+from .transfer import PLOTS, finetune, knn, linear, numbers, online_probes, tau_transfer, top_k, umap
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMPONENTS', 'ALIASES', 'NOT_ASKED', 'RANGES', 'NOT_IN_RUN_ID',
-           'SCORE_COLUMNS', 'EVALUATIONS', 'NOT_SHOWN', 'SORT', 'CLUSTERS', 'JOB_HOURS', 'Option', 'options_of',
+__all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMPONENTS', 'ALIASES', 'NOT_ASKED', 'RANGES',
+           'NOT_IN_RUN_ID', 'SCORE_COLUMNS', 'TIMED_STEPS', 'NOT_SHOWN', 'SORT', 'CLUSTERS', 'JOB_HOURS',
+           'find_evaluation', 'find_evaluations', 'evaluation_options', 'scores_in_training', 'Option', 'options_of',
            'method_class', 'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options',
-           'run_name', 'run_title', 'plot_metrics', 'plot_probes', 'save_figures', 'build_method', 'load_data',
-           'make_batches', 'about_data', 'probe_scores', 'mean_skill', 'part_to_select_on', 'steps_of', 'is_finished',
+           'run_name', 'run_title', 'plot_metrics', 'save_figures', 'build_method', 'load_data', 'make_batches',
+           'about_data', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'steps_of', 'is_finished',
            'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change', 'begun', 'resolve',
-           'train_in', 'read_run_config', 'run_config', 'load_run_data', 'load_pretrained', 'load_run',
-           'find_evaluation', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs', 'sortable_page', 'Job',
+           'estimated_time', 'train_in', 'read_run_config', 'run_config', 'load_run_data', 'load_pretrained',
+           'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs', 'sortable_page', 'Job',
            'submit']
+
+# %% ../nbs/04_experiment.ipynb #b471ae67
+EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
+    "linear_probe": linear_probe, "logistic_probe": logistic_probe, "few_labels": few_labels, "linear": linear, "knn": knn, "tau_transfer": tau_transfer, "top_k": top_k,
+    "finetune": finetune, "umap": umap, "toposim": toposim, "disentanglement": disentanglement,
+}  # fmt: skip
+
+
+def find_evaluation(name: str) -> Callable[..., pd.DataFrame]:
+    "One of `EVALUATIONS`, or a function by its import path. Raises `ValueError` if there is none."
+    return find_named(name, EVALUATIONS, "the evaluation")
+
+
+def find_evaluations(
+    names: str,  # with commas between
+) -> dict[str, Callable[..., pd.DataFrame]]:
+    "Evaluations by name. Raises `ValueError` if there is none of a name, or it is made anyway."
+    found = {name: find_evaluation(name) for name in filter(None, names.replace(" ", "").split(","))}
+    if "linear_probe" in found:
+        raise ValueError("linear_probe is made in any case: leave it out of evaluations")
+    return found
+
+
+def evaluation_options(
+    evaluation: Callable[..., pd.DataFrame],  # one of the values of `EVALUATIONS`, or a function like them
+    config: dict[str, Any],  # of a run
+) -> dict[str, Any]:
+    "What an evaluation is asked for by the options of a run."
+    known = options_of_config(config)
+    shared = [name for name in options_of(evaluation) if name in config and name in known and (known[name].component == "evaluation" or name == "workers")]
+    return {name: config[name] for name in shared}
+
+
+def scores_in_training(
+    method: Method,
+    data: SplitData,
+    config: dict[str, Any],  # of the run
+    run_id: str,
+    evaluations: str = "",  # that are made besides the linear probe each time that is made, with commas between, such as knn,toposim
+) -> pd.DataFrame:  # columns run, evaluation, feature, split, factor, metric, chance, score, oracle, and those of the evaluations
+    "What is read of a method while it trains."
+    import pandas as pd
+
+    training, tables = method.training, [probe_scores(method, data, config, run_id)]
+    tables[0].insert(1, "evaluation", "linear_probe")
+    for name, evaluation in find_evaluations(evaluations).items():
+        table = evaluation(method.eval(), data, **evaluation_options(evaluation, config))
+        if "score" not in table:
+            raise ValueError(f"{name} gives no scores, so it is of no use in training: leave it out of evaluations")
+        tables.append(table.assign(run=run_id, evaluation=name))
+    method.train(training)
+    return pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
 
 # %% ../nbs/04_experiment.ipynb #b129f703
 METHODS: dict[str, type[Method]] = {
@@ -136,7 +191,7 @@ def method_options(
     cls = method_class(method)
     defaults = cls.part_defaults | NAMED_DEFAULTS.get(method, {})
     bottleneck = bottleneck or defaults.get("bottleneck") or options_of(make_parts)["bottleneck"].default
-    sources = ((make_parts, "method"), (make_encoder, "encoder"), (cls, "method"), *((source, "data") for source in data_sources(dataset)), (fit, "training"), (linear_probe, "evaluation"))
+    sources = ((make_parts, "method"), (make_encoder, "encoder"), (cls, "method"), *((source, "data") for source in data_sources(dataset)), (fit, "training"), (linear_probe, "evaluation"), (online_probes, "evaluation"), (scores_in_training, "evaluation"))
     found = {name: option._replace(component=component) for source, component in sources for name, option in options_of(source).items()}
     if dataset in IMAGE_SETS:  # their views are not those of factor data
         del found["augment"]
@@ -222,7 +277,7 @@ def check_options(
 
 # %% ../nbs/04_experiment.ipynb #056669ae
 NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "snapshot_every", "show_progress", "tracker", "data_path", "workers", "probe_lr",
-                 "ridge", "norm_feats", "n_sub_train", "n_sub_test", "test_batch_size")  # fmt: skip
+                 "ridge", "norm_feats", "n_sub_train", "n_sub_test", "test_batch_size", "oracle", "evaluations")  # fmt: skip
 
 
 def run_name(
@@ -261,39 +316,6 @@ def plot_metrics(
     return fig
 
 
-def plot_probes(
-    evaluations: pd.DataFrame,  # with columns step, feature, split, factor, chance, score, oracle
-    title: str,
-) -> Figure:
-    "Scores by factor, feature and part; the first evaluated step (untrained, if it is 0) beside the last, and what an oracle probe reads of that."
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    first, last = evaluations["step"].min(), evaluations["step"].max()
-    steps = sorted({first, last})
-    names = {step: f"step {step}" if step else "untrained" for step in steps}
-    factors, features = evaluations["factor"].unique(), evaluations["feature"].unique()
-    parts = [part for part in PARTS if part in set(evaluations["split"])]
-    fig, axes = plt.subplots(len(features), len(parts), figsize=(3 * len(parts), 1.6 * len(features) + 0.8), sharex=True, sharey=True, squeeze=False)
-    for row, feature in zip(axes, features):
-        for ax, part in zip(row, parts):
-            shown = evaluations[(evaluations["feature"] == feature) & (evaluations["split"] == part) & evaluations["step"].isin(steps)]
-            sns.barplot(shown.assign(network=shown["step"].map(names)), x="factor", y="score", hue="network", order=factors, hue_order=[*names.values()], ax=ax, legend=False)
-            ends = shown[shown["step"] == last].set_index("factor").loc[factors]
-            at = np.arange(len(factors))
-            ax.hlines(ends["chance"], at - 0.42, at + 0.42, color="black", ls=":", lw=1, label="chance (accuracy), mean (R²)")
-            ax.plot(at, ends["oracle"], "_", color="black", ms=14, label="oracle probe")
-            labels = [f"{factor}\n{'accuracy' if metric == 'accuracy' else 'R²'}" for factor, metric in ends["metric"].items()]
-            ax.set(title=f"{feature}: {part}", xlabel="", ylabel="", ylim=(min(0, max(-1, evaluations["score"].min())), 1))
-            ax.set_xticks(at, labels, fontsize=6)
-    bars = axes[0, 0].containers
-    handles = [*bars, *axes[0, 0].get_legend_handles_labels()[0]]
-    fig.legend(handles, [*names.values(), *axes[0, 0].get_legend_handles_labels()[1]], loc="lower center", ncols=len(handles), bbox_to_anchor=(0.5, -0.04))
-    fig.suptitle(title, fontsize="medium")
-    fig.tight_layout()
-    return fig
-
-
 SCORE_COLUMNS = ("feature", "split", "factor", "metric", "chance", "score", "oracle", "skill")
 
 
@@ -303,12 +325,12 @@ def save_figures(run: RunFolder) -> None:
 
     set_theme()
     title = run_title(read_run_config(run))
-    for name, plot, table, *needed in (
-        ("training", plot_metrics, run.metrics_file, "loss"),
-        ("probes", plot_probes, run.evaluations_file, *SCORE_COLUMNS),
+    for name, plot, table, read in (
+        ("training", plot_metrics, run.metrics_file, lambda: run.read_table(run.metrics_file, "loss")),
+        ("probes", plot_probes, run.evaluations_file, lambda: probe_history(run)),
     ):
         if table.exists():
-            fig = plot(run.read_table(table, *needed), title)
+            fig = plot(read(), title)
             save_figure(fig, run.figures_folder / f"{name}.png")
             plt.close(fig)
 
@@ -345,7 +367,8 @@ def make_batches(
         return PictureBatches(picture_batch_source(data), transforms, batch_size, seed, config["workers"])
     images = data.stored("train")
     in_memory = math.prod(data.dataset.image_shape) * len(images) <= image_memory * 1e9
-    return ImageBatches(images[:] if in_memory else images, config["augment"], batch_size, seed)
+    labels = torch.from_numpy(data.dataset.factors.distinct(data.dataset.values[images.rows]).astype(np.int64))  # for probes that learn along
+    return ImageBatches(images[:] if in_memory else images, config["augment"], batch_size, seed, labels)
 
 
 def about_data(data: SplitData) -> dict[str, Any]:
@@ -361,12 +384,19 @@ def probe_scores(method: HasFeatures, data: SplitData, config: dict[str, Any], r
     return scores
 
 
+def probe_history(run: RunFolder) -> pd.DataFrame:  # columns step, run, feature, split, factor, metric, chance, score, oracle, skill
+    "The linear probe's scores at every evaluated step. Raises `ValueError` if the table of them is damaged."
+    history = run.read_table(run.evaluations_file, "step", "evaluation", *SCORE_COLUMNS)
+    return history.loc[history["evaluation"] == "linear_probe", ["step", "run", *SCORE_COLUMNS]].reset_index(drop=True)
+
+
 def mean_skill(
     scores: pd.DataFrame,  # of `probe_scores`
     select_on: str,  # val or iid
 ) -> float:
     "What the best checkpoint is chosen by: the mean over factors of the skill of `encoded`, on one part."
-    return float(skill(scores.query("feature == 'encoded' and split == @select_on")).mean())
+    probed = scores[scores["evaluation"] == "linear_probe"] if "evaluation" in scores else scores
+    return float(skill(probed.query("feature == 'encoded' and split == @select_on")).mean())
 
 
 def part_to_select_on(data: SplitData, select_on: str) -> str:
@@ -400,7 +430,10 @@ def full_config(
     options = method_options(method, **shaping)
     if unknown := set(chosen) - set(options):
         raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
-    return {"method": method} | check_options({name: option.default for name, option in options.items()} | chosen, options, method)
+    config = {"method": method} | check_options({name: option.default for name, option in options.items()} | chosen, options, method)
+    numbers("taus", config["taus"] or "1")
+    find_evaluations(config["evaluations"])
+    return config
 
 
 def options_of_config(config: dict[str, Any]) -> dict[str, Option]:
@@ -427,7 +460,7 @@ def train(
     probe: bool = True,  # score the untrained and the trained network by linear probes
     image_memory: float = 1.0,  # GB: training images that take more stay in their file and are read ahead
     debug: bool = False,  # 10 steps, 512 images in every evaluation, and a full traceback for every error
-    online: Callable[[Method, SplitData], nn.Module] | None = None,  # makes probes that learn along, from the method and its data
+    dry_run: bool = False,  # measure a few steps and an evaluation, say how long the run would take, and stop
     **chosen: Any,  # any of `method_options(method)`
 ) -> RunFolder:
     "Trains and probes one run. Raises `FileExistsError` if it is there already and `reload` was not asked for."
@@ -444,8 +477,11 @@ def train(
     with state.main_process_first():  # one draws or downloads, the others find it there
         data = load_run_data(run, run_config(run)[0], config["data_path"]) if before else load_data(config)
     config |= {"select_on": part_to_select_on(data, select_on)} if probe else {}
+    if dry_run:
+        print(estimated_time(config, data, probe, image_memory))
+        return run
     with run.lock() if state.is_main_process else nullcontext():
-        train_in(run, config, data, reload, image_memory, probe, online)
+        train_in(run, config, data, reload, image_memory, probe)
     return run
 
 
@@ -493,6 +529,33 @@ def resolve(config: dict[str, Any], steps: int) -> dict[str, str]:  # precision 
     return {"precision": choose_precision(config["precision"], process_state().device), "compile": "on" if compiled else "off"}
 
 
+TIMED_STEPS = 8
+
+
+def estimated_time(
+    config: dict[str, Any],  # every option of the method
+    data: SplitData,
+    probe: bool = True,  # whether it is scored by linear probes
+    image_memory: float = 1.0,  # GB
+) -> str:
+    "How long a run would take on this machine, by a few of its steps and one of its evaluations; nothing is kept."
+    steps, built = steps_of(config, data), build_method(config, data.dataset.image_shape, data.statistics())
+    brief = {"max_steps": min(steps, TIMED_STEPS), "log_every": 1, "show_progress": False, "tracker": "none"}
+    options = {name: value for name, value in (config | resolve(config, steps) | brief).items() if name in options_of(fit)}
+    images = config["train_batch_size"] * config["accumulate"]
+    rows = fit(built, make_batches(config, data, image_memory), **options) if steps else None
+    a_step = 0.0 if rows is None else images / float(rows["images_per_second"].iloc[len(rows) // 2 :].median())
+    begun, n_evaluations = time.perf_counter(), 0
+    if probe:
+        scores_in_training(built.eval(), data, config, "", config["evaluations"])
+        between = (steps - 1) // config["eval_every"] if config["eval_every"] else 0
+        n_evaluations = 1 if config["final_eval_only"] or not steps else 2 + between
+    an_evaluation = time.perf_counter() - begun
+    seconds = steps * a_step + n_evaluations * an_evaluation
+    parts = [f"{steps:,} steps of {images:,} images, {a_step:.2g} s each", *([f"evaluations: {n_evaluations}, {an_evaluation:.2g} s each"] if probe else [])]
+    return f"{'; '.join(parts)}: about {max(1, round(seconds / 60)):,} min on this machine"
+
+
 def train_in(
     run: RunFolder,  # its lock is held
     config: dict[str, Any],  # every option of the method, `method` and `select_on`
@@ -500,7 +563,6 @@ def train_in(
     reload: bool,
     image_memory: float,  # GB
     probe: bool,  # score it by linear probes
-    online: Callable[[Method, SplitData], nn.Module] | None,  # makes probes that learn along
 ) -> None:
     "What `train` does once everything is named."
     state = process_state()
@@ -519,15 +581,15 @@ def train_in(
     state.wait_for_everyone()
 
     def evaluate(method: Method) -> tuple[pd.DataFrame, float]:
-        scores = probe_scores(method, data, config, run.path.name)
+        scores = scores_in_training(method, data, config, run.path.name, config["evaluations"])
         return scores, mean_skill(scores, config["select_on"])
 
     fit(
-        built, make_batches(config, data, image_memory), run, evaluate if probe else None, reload, online(built, data) if online else None,
+        built, make_batches(config, data, image_memory), run, evaluate if probe else None, reload, online_probes(built, data, config["taus"]),
         **{name: value for name, value in (config | resolved).items() if name in options_of(fit)},
     )  # fmt: skip
     if probe and state.is_main_process:
-        last = run.read_table(run.evaluations_file, *SCORE_COLUMNS)
+        last = probe_history(run)
         last = last[last["step"] == last["step"].max()].drop(columns=["step", "skill"])
         run.write_scores(run.probes_file, last)
         save_figures(run)
@@ -605,16 +667,6 @@ def load_run(
     return method, data, config
 
 
-EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
-    "linear_probe": linear_probe, "logistic_probe": logistic_probe, "few_labels": few_labels, "toposim": toposim, "disentanglement": disentanglement,
-}  # fmt: skip
-
-
-def find_evaluation(name: str) -> Callable[..., pd.DataFrame]:
-    "One of `EVALUATIONS`, or a function by its import path. Raises `ValueError` if there is none."
-    return find_named(name, EVALUATIONS, "the evaluation")
-
-
 def evaluate(
     run_path: str | Path,  # of the run folder
     evaluation: Callable[..., pd.DataFrame] = linear_probe,  # one of the values of `EVALUATIONS`, or a function like them
@@ -622,21 +674,33 @@ def evaluate(
     checkpoint: str = "last",  # last or best
     **chosen: Any,  # options of the evaluation, in place of the run's, or else of its own defaults
 ) -> pd.DataFrame:  # columns run, feature, split, factor, metric, score, and those of the evaluation
-    "Evaluates a run's checkpoint and writes the table into its folder: `probes.csv` for the linear probe, else by the evaluation's name."
-    check_options(chosen, options_of(evaluation), evaluation.__name__)
+    "Evaluates a run's checkpoint and writes table and, where there is one, figure into its folder: `probes.csv` for the linear probe, else by the evaluation's name."
+    options = options_of(evaluation)
+    check_options(chosen, options, evaluation.__name__)
     method, data, config = load_run(run_path, data_path, checkpoint)
-    scores = evaluation(
-        method, data, **{name: config[name] for name in options_of(evaluation) if name in config} | chosen
-    )
-    run = RunFolder(run_path)
+    run, kept = RunFolder(run_path), {"cache": str(RunFolder(run_path).path / "features")} if "cache" in options else {}
+    scores = evaluation(method.to(process_state().device), data, **kept | evaluation_options(evaluation, config) | chosen)
     scores.insert(0, "run", run.path.resolve().name)
-    run.write_scores(evaluation_file(run, evaluation), scores)
+    file = evaluation_file(run, evaluation, chosen.get("factor", ""))
+    run.write_scores(file, scores)
+    if evaluation.__name__ in PLOTS:
+        import matplotlib.pyplot as plt
+
+        set_theme()
+        fig = PLOTS[evaluation.__name__](scores, run_title(config))
+        save_figure(fig, file.with_suffix(".png"))
+        plt.close(fig)
     return scores
 
 
-def evaluation_file(run: RunFolder, evaluation: Callable[..., pd.DataFrame]) -> Path:
+def evaluation_file(
+    run: RunFolder,
+    evaluation: Callable[..., pd.DataFrame],
+    factor: str = "",  # that was asked for, if any was
+) -> Path:
     "Where an evaluation's table stands."
-    return run.probes_file if evaluation is linear_probe else run.path / f"{evaluation.__name__}.csv"
+    return run.probes_file if evaluation is linear_probe else run.path / f"{evaluation.__name__}{'_' * bool(factor)}{factor}.csv"
+
 
 # %% ../nbs/04_experiment.ipynb #2cf6e2cd
 def repeat(
@@ -671,7 +735,7 @@ def repeat(
     if not old.evaluations_file.exists():
         return run, None
     keys = ["feature", "split", "factor", "metric"]
-    tables = [folder.read_table(folder.evaluations_file, "step", "score", *keys) for folder in (old, run)]
+    tables = [probe_history(folder) for folder in (old, run)]
     before, now = (table[table["step"] == tables[1]["step"].max()].set_index(keys)["score"] for table in tables)
     return run, float((before - now).abs().max(skipna=False)) if len(before) else None
 

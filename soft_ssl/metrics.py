@@ -10,13 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from .bottleneck import entropy
 from .datasets import SplitData
 from .factors import Factors
-from .method import HasFeatures, Method, Objective
-from .probes import feature_batches
+from .method import HasFeatures
+from .probes import feature_batches, image_batches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,23 +269,26 @@ def weighted_purity(
 
 # %% ../nbs/03a_metrics.ipynb #568a1724
 def groups_of(
-    method: Objective,
+    method: HasFeatures,
     data: SplitData,
     rows: np.ndarray,  # `(n,)` of the data set
     test_batch_size: int,  # images at a time
 ) -> tuple[
     np.ndarray, np.ndarray, dict[str, float]
 ]:  # codes `(n, L)`, factor values `(n, F)`, entropies in bits
-    "Each image's symbols, or z where there are none, and how decided the code is."
-    device, batches, undecided = next(method.parameters()).device, [], []
-    for start in tqdm(range(0, len(rows), test_batch_size), desc="codes", unit=" batches", leave=False):
-        encoded, code = method.student.read(data.dataset.images(rows[start : start + test_batch_size]).to(device))
-        batches.append((encoded if code.symbols is None else code.symbols).cpu().numpy())
-        if code.probs is not None:
+    "Each image's symbols, or where there are none the first of its features, which is z; and how decided the code is."
+    device, batches, undecided, code = next(method.parameters()).device, [], [], None
+    for images in image_batches(data.dataset, rows, test_batch_size, "codes"):
+        if hasattr(method, "student"):
+            encoded, code = method.student.read(images.to(device))
+        else:  # of a function there is no code, only numbers
+            encoded = next(iter(method.features(images.to(device)).values()))
+        batches.append((encoded if code is None or code.symbols is None else code.symbols).cpu().numpy())
+        if code is not None and code.probs is not None:
             undecided.append(entropy(code.probs).mean(1).cpu().numpy())
     codes = np.concatenate(batches)
     about: dict[str, float] = {}
-    if code.symbols is not None:
+    if code is not None and code.symbols is not None:
         bits, share = usage(codes, code.logits.shape[-1])
         about |= {"group_entropy": float(bits.mean()), "symbols_used": float(share.mean())}
     if undecided:
@@ -295,7 +297,7 @@ def groups_of(
 
 
 def code_scores(
-    method: Objective,
+    method: HasFeatures,
     data: SplitData,
     n_images: int,  # drawn from all parts; at most as many as there are
     sample_seed: int = 0,  # of the images and the forests
@@ -315,7 +317,7 @@ def code_scores(
 
 
 def disentanglement(
-    method: Method,
+    method: HasFeatures,
     data: SplitData,
     n_images: int = 2000,  # images, drawn from all parts
     sample_seed: int = 0,  # of the images and the forests

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TYPE_CHECKING
@@ -39,7 +40,7 @@ __all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'S
            'cifar', 'PictureFolder', 'joined', 'split_names', 'pack', 'open_packed', 'PackedPictures', 'Parts',
            'part_name', 'find_parts', 'class_names', 'open_part', 'pictures_near', 'check_data_path', 'write_digits',
            'Resized', 'in_own_size', 'image_data', 'n_classes', 'has_test_part', 'fingerprint', 'view', 'views',
-           'labels_of', 'LabelledPictures', 'load_pictures', 'picture_batch_source']
+           'content_stamp', 'labels_of', 'LabelledPictures', 'load_pictures', 'picture_batch_source']
 
 # %% ../nbs/01c_pictures.ipynb #5476df9f
 class ImageSet(NamedTuple):
@@ -560,6 +561,16 @@ def views(
     return [first, second, *small_crops * [small]]
 
 # %% ../nbs/01c_pictures.ipynb #4ac2c5e3
+def content_stamp(
+    pictures: PictureSet | Resized,  # of `image_data`
+) -> str:
+    "By which a file that was computed from these pictures is known."
+    pictures = in_own_size(pictures)
+    if isinstance(pictures, PictureFolder):
+        return folder_stamp(pictures.root, pictures.names)
+    return str(os.stat(pictures.path).st_mtime_ns) + fingerprint(pictures) if isinstance(pictures, PackedPictures) else fingerprint(pictures)
+
+
 def labels_of(
     pictures: PictureSet | Resized,  # of `image_data`
 ) -> np.ndarray:  # `(N,)` int64; -100 where there is no label
@@ -583,6 +594,11 @@ class LabelledPictures:
         self.factors = Factors(("class",), (max(1, int(self.values.max()) + 1),), ("class",))
         self.sha256 = fingerprint(parts[0])
 
+    @property
+    def stamp(self) -> str:
+        "By which a file that was computed from all these pictures is known: names, sizes and times of what is in files, and the pixels of anything else."
+        return " ".join(map(content_stamp, self.parts))
+
     def __len__(self) -> int:
         "How many pictures there are, in all parts."
         return len(self.values)
@@ -591,11 +607,14 @@ class LabelledPictures:
         self,
         index: np.ndarray | slice,  # `(n,)`
     ) -> Tensor:  # uint8 `(n, 3, H, W)`
-        "Reads pictures one by one."
-        found = []
-        for row in np.arange(len(self))[index].tolist():
+        "Reads pictures, several beside each other."
+
+        def read(row: int) -> Tensor:
             part = int(np.searchsorted(self.starts, row, "right")) - 1
-            found.append(self.parts[part][row - self.starts[part]][0])
+            return self.parts[part][row - self.starts[part]][0]
+
+        with ThreadPoolExecutor(os.cpu_count()) as readers:
+            found = list(readers.map(read, np.arange(len(self))[index].tolist()))
         return torch.stack(found) if found else torch.empty(0, 3, *self.image_shape[:2], dtype=torch.uint8)
 
     def statistics(self, index: Any = None) -> tuple[Tensor, Tensor]:  # `(3,)` each, of pixels on [0, 1]
@@ -616,6 +635,8 @@ def load_pictures(
         parts.append(image_data(dataset, data_path, train=False, side=image_size))
     data, n = LabelledPictures(parts, dataset, image_size), len(parts[0])
     held_back = min(n - 1, max(1, n // 8)) if len(parts) == 1 else 0
+    if held_back:
+        print(f"{printable(data_path)} has no part to test on: {held_back:,} of {n:,} pictures, drawn at random, are held back for it")
     shuffled = np.random.default_rng(0).permutation(n)
     train, rest = np.sort(shuffled[: min(n_train or n, n - held_back)]), shuffled[min(n_train or n, n - held_back) :]
     iid = np.sort(rest) if len(parts) == 1 else np.arange(n, len(data))

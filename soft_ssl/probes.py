@@ -5,9 +5,10 @@
 # %% ../nbs/03_probes.ipynb #b2b47137
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,18 +18,19 @@ from tqdm import tqdm
 
 from .datasets import SplitData
 from .devices import keep_memory
-from .factors import Factors
+from .factors import Factors, ImageData
 from .method import HasFeatures
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS', 'PARTS',
-           'Probes', 'is_one_hot', 'counts_bytes', 'in_parts', 'add_products', 'mirror', 'solve_positive',
-           'spread_or_1', 'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'feature_batches',
-           'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe', 'logistic_probe', 'skill',
-           'score_table', 'few_labels']
+           'is_one_hot', 'counts_bytes', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes',
+           'spread_or_1', 'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches',
+           'image_batches', 'feature_batches', 'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes',
+           'linear_probe', 'logistic_probe', 'skill', 'score_table', 'plot_probes', 'few_labels']
 
 # %% ../nbs/03_probes.ipynb #d3c42db9
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
@@ -45,15 +47,8 @@ def counts_bytes(
     device: torch.device,
 ) -> bool:
     "Whether bytes can be multiplied into whole numbers fast here (the VNNI instructions of a processor)."
-    supported = getattr(
-        torch.cpu, "_is_avx512_vnni_supported", getattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    )
-    return (
-        device.type == "cpu"
-        and hasattr(torch, "_int_mm")
-        and torch.backends.mkldnn.is_available()
-        and supported()
-    )
+    supported = getattr(torch.cpu, "_is_avx512_vnni_supported", getattr(torch.cpu, "_is_vnni_supported", lambda: False))
+    return device.type == "cpu" and hasattr(torch, "_int_mm") and torch.backends.mkldnn.is_available() and supported()
 
 
 def in_parts(
@@ -111,6 +106,51 @@ def solve_positive(
             x += approximately(missing)
     return torch.cholesky_solve(b, torch.linalg.cholesky(matrix))
 
+# %% ../nbs/03_probes.ipynb #73755b69
+class Probes:
+    "A probe of each factor. `add` training features, `solve`, then `predict`."
+
+    def __init__(
+        self,
+        factors: Factors,  # what to predict
+        classes: tuple[str, ...],  # those of them that are predicted as classes
+    ):
+        self.factors, self.classes = factors, classes
+        self.features: list[Tensor] = []
+        self.values: list[np.ndarray] = []
+
+    def target(self, values: np.ndarray, factor: str) -> np.ndarray:
+        "What a probe has to predict: `(n,)` classes, or numbers in [0, 1]."
+        return self.factors.target(values, factor)
+
+    def add(
+        self,
+        features: Tensor,  # `(n, D)`, any n
+        values: np.ndarray,  # `(n, F)`: factor values of the same images
+    ) -> None:
+        "Takes in training images."
+        self.features.append(features)
+        self.values.append(values)
+
+    def taken(self) -> tuple[Tensor, np.ndarray]:  # `(N, D)` and `(N, F)`
+        "What was added, which is then forgotten. Raises `ValueError` if that was nothing, or not finite."
+        if not self.features or not all(x.sum().isfinite() for x in self.features):
+            raise ValueError("the probes have no training features, or features that are not finite: is the checkpoint sound?")
+        taken = torch.cat(self.features), np.concatenate(self.values)
+        self.features, self.values = [], []
+        return taken
+
+    def solve(self) -> Probes:
+        "Fits every factor."
+        raise NotImplementedError
+
+    def predict(
+        self,
+        features: Tensor,  # `(n, D)`
+    ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
+        "What the probes say of images."
+        raise NotImplementedError
+
 # %% ../nbs/03_probes.ipynb #f8205ae2
 def spread_or_1(
     std: Tensor,  # `(D,)`, of each feature
@@ -121,8 +161,8 @@ def spread_or_1(
     return torch.where(std > torch.finfo(dtype).eps * mean.abs(), std, 1.0)
 
 
-class RidgeProbes:
-    "One ridge probe for each factor, fitted together. `add` training features, `solve`, then `predict`."
+class RidgeProbes(Probes):
+    "Ridge probes of all factors, fitted together."
 
     def __init__(
         self,
@@ -132,77 +172,50 @@ class RidgeProbes:
     ):
         if not 0 < ridge < float("inf"):
             raise ValueError(f"ridge must be above 0 and finite, but is {ridge}")
-        self.factors, self.ridge, self.standardize, self.classes = (
-            factors,
-            ridge,
-            standardize,
-            factors.classes,
-        )
-        self.count = 0
-        self.waiting: list[Tensor] = []
-
-    def target(self, values: np.ndarray, factor: str) -> np.ndarray:
-        "What a probe has to predict: `(n,)` classes, or numbers in [0, 1]."
-        return self.factors.target(values, factor)
-
-    @property
-    def widths(self) -> list[int]:  # for each factor
-        "How many columns stand for it: one for a number or for a choice of two, else one for each class."
-        sizes = zip(self.factors.names, self.factors.sizes)
-        return [1 if name not in self.factors.classes or size == 2 else size for name, size in sizes]
+        super().__init__(factors, factors.classes)
+        self.ridge, self.standardize, self.count = ridge, standardize, 0
+        self.widths = [size if name in factors.classes else 1 for name, size in zip(factors.names, factors.sizes)]  # columns of each factor
 
     def columns(
         self,
         values: np.ndarray,  # `(n, F)` factor values
-    ) -> Tensor:  # float32 `(n, T)`: +-1 for the classes, the number itself for numbers
+    ) -> Tensor:  # float64 `(n, T)`: ±1 for each class, the number itself for numbers
         "What the probes predict, all factors side by side."
-        parts = []
-        for name, size in zip(self.factors.names, self.factors.sizes):
-            target = torch.from_numpy(np.asarray(self.target(values, name)))
-            if name not in self.factors.classes:
-                parts.append(target[:, None])
-            elif size == 2:
-                parts.append(2.0 * target[:, None] - 1)
-            else:
-                parts.append(2.0 * F.one_hot(target, size) - 1)
-        return torch.cat([part.float() for part in parts], 1)
+        targets = [torch.from_numpy(np.asarray(self.target(values, name))) for name in self.factors.names]
+        parts = [2 * F.one_hot(y, size) - 1 if name in self.classes else y[:, None] for name, size, y in zip(self.factors.names, self.factors.sizes, targets)]
+        return torch.cat([part.double() for part in parts], 1)
 
     def add(
         self,
         features: Tensor,  # `(n, D)`, any n
         values: np.ndarray,  # `(n, F)`: factor values of the same images
     ) -> None:
-        "Takes in training images. Sums are taken around a point near the mean, so that no digits are lost."
-        y, counted = self.columns(values).to(features.device).double(), is_one_hot(features)
-        if self.count == 0:  # counts are exact as they are
-            self.dtype = features.dtype
-            self.x0, self.y0 = features.double().mean(0) * (not counted), y.mean(0)
+        "Takes in training images, and adds up what they say, many at once."
+        super().add(features.to(torch.int8) if is_one_hot(features) else features, values)
+        if sum(map(len, self.features)) >= ROWS_AT_ONCE:
+            self.add_up()
+
+    def add_up(self) -> None:
+        "Adds sums and products of what was taken in, around a point near the mean, so that no digits are lost; counts are exact as they are."
+        x, values = self.taken()
+        y, counted = self.columns(values).to(x.device), x.dtype == torch.int8
+        if self.count == 0:
+            self.dtype, self.x0, self.y0 = torch.float32 if counted else x.dtype, x[:256].double().mean(0) * (not counted), y.mean(0)
             self.x_sum, self.y_sum = torch.zeros_like(self.x0), torch.zeros_like(self.y0)
             self.xx, self.xy = (self.x0.new_zeros(len(self.x0), width) for width in (len(self.x0), len(self.y0)))
         counted = counted and not self.x0.any()
-        x, y = features.float() if counted else features.double() - self.x0, y - self.y0
+        counts, x, y = x, x.float() if counted else x.double().sub_(self.x0), y - self.y0
         self.count += len(x)
         self.x_sum += x.sum(0)
         self.y_sum += y.sum(0)
         parts = in_parts(y) if counted else y
         self.xy += sum((parts.T @ x).double().split(y.shape[1])).T
-        self.waiting.append(x.to(torch.int8) if counted and counts_bytes(x.device) else x)
-        if sum(map(len, self.waiting)) >= ROWS_AT_ONCE:
-            self.take_in()
-
-    def take_in(self) -> None:
-        "Adds the products of what waits, many images at once."
-        if self.waiting:
-            add_products(self.xx, torch.cat(self.waiting))
-            self.waiting = []
+        add_products(self.xx, counts if counted and counts_bytes(x.device) else x)
 
     def solve(self) -> RidgeProbes:
         "Computes the weights from what was added, and forgets it. Raises `ValueError` if that was nothing, or not finite."
-        self.take_in()
-        if self.count == 0 or not (self.xx.diagonal().isfinite().all() and self.xy.isfinite().all()):
-            raise ValueError(
-                "the probes have no training features, or features that are not finite: is the checkpoint sound?"
-            )
+        if self.features or not self.count:
+            self.add_up()
         x_mean, y_mean = self.x_sum / self.count, self.y_sum / self.count
         gram = self.xx.addr_(x_mean, x_mean, alpha=-self.count)  # of an 8192-wide code half a gigabyte, so without a copy
         xy = self.xy.addr_(x_mean, y_mean, alpha=-self.count)
@@ -224,13 +237,8 @@ class RidgeProbes:
     ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
         "What the probes say of images."
         outputs = ((features.double() - self.centre) @ self.weights + self.level).cpu()  # centred: numbers far from zero keep their digits
-        predictions = {}
-        for name, size, part in zip(self.factors.names, self.factors.sizes, outputs.split(self.widths, 1)):
-            if name not in self.factors.classes:
-                predictions[name] = part[:, 0].numpy()
-            else:
-                predictions[name] = (part[:, 0] > 0).long().numpy() if size == 2 else part.argmax(1).numpy()
-        return predictions
+        parts = zip(self.factors.names, outputs.split(self.widths, 1))
+        return {name: (part.argmax(1) if name in self.classes else part[:, 0]).numpy() for name, part in parts}
 
 # %% ../nbs/03_probes.ipynb #aafba1c4
 ROUNDS, STEPS_OF_ROUND = 6, 200  # of L-BFGS; each round may take twice as many steps as the one before
@@ -288,8 +296,8 @@ def fit_logistic(
     return weights / size[:, None], intercept, False
 
 
-class LogisticProbes:
-    "One logistic probe for each factor. `add` training features, `solve`, then `predict`."
+class LogisticProbes(Probes):
+    "One logistic probe for each factor."
 
     def __init__(
         self,
@@ -299,39 +307,19 @@ class LogisticProbes:
     ):
         if not 0 < strength < float("inf"):
             raise ValueError(f"strength must be above 0 and finite, but is {strength}")
-        self.factors, self.strength, self.standardize, self.classes = (
-            factors,
-            strength,
-            standardize,
-            factors.names,
-        )
-        self.features: list[Tensor] = []
-        self.values: list[np.ndarray] = []
+        super().__init__(factors, factors.names)
+        self.strength, self.standardize = strength, standardize
 
     def target(self, values: np.ndarray, factor: str) -> np.ndarray:
         "What a probe has to predict: `(n,)` classes."
         return self.factors.distinct(values)[:, self.factors.names.index(factor)].astype(np.int64)
 
-    def add(
-        self,
-        features: Tensor,  # `(n, D)`, any n
-        values: np.ndarray,  # `(n, F)`: factor values of the same images
-    ) -> None:
-        "Takes in training images."
-        self.features.append(features)
-        self.values.append(values)
-
     def solve(self) -> LogisticProbes:
         "Fits every factor. Raises `ValueError` if there are no features, or not finite ones; warns of a probe that did not converge."
         from sklearn.exceptions import ConvergenceWarning
 
-        x = torch.cat(self.features) if self.features else torch.empty(0)
-        if not len(x) or not x.isfinite().all():
-            raise ValueError(
-                "the probes have no training features, or features that are not finite: is the checkpoint sound?"
-            )
-        values, dtype, x = np.concatenate(self.values), x.dtype, x.double()
-        self.features, self.values = [], []
+        x, values = self.taken()
+        dtype, x = x.dtype, x.double()
         self.centre, scale = x.mean(0), x.new_ones(x.shape[1])
         x = x - self.centre
         if self.standardize:
@@ -365,38 +353,24 @@ class LogisticProbes:
             predictions[factor] = classes[index.cpu().numpy()]
         return predictions
 
-
 # %% ../nbs/03_probes.ipynb #daee557d
-class BoostingProbes:
-    "Gradient-boosted trees for each factor. `add` training features, `solve`, then `predict`."
+class BoostingProbes(Probes):
+    "Gradient-boosted trees for each factor."
 
     def __init__(
         self,
         factors: Factors,  # what to predict
         rounds: int = 100,  # trees of each class or number
     ):
-        self.factors, self.rounds, self.classes = factors, rounds, factors.classes
-        self.features: list[np.ndarray] = []
-        self.values: list[np.ndarray] = []
-
-    def target(self, values: np.ndarray, factor: str) -> np.ndarray:
-        "What a probe has to predict: `(n,)` classes, or numbers in [0, 1]."
-        return self.factors.target(values, factor)
-
-    def add(
-        self,
-        features: Tensor,  # `(n, D)`, any n
-        values: np.ndarray,  # `(n, F)`: factor values of the same images
-    ) -> None:
-        "Takes in training images."
-        self.features.append(features.float().cpu().numpy())
-        self.values.append(values)
+        super().__init__(factors, factors.classes)
+        self.rounds = rounds
 
     def solve(self) -> BoostingProbes:
         "Fits every factor."
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-        x, values, self.probes = np.concatenate(self.features), np.concatenate(self.values), {}
+        features, values = self.taken()
+        x, self.probes = features.float().cpu().numpy(), {}
         for factor in self.factors.names:
             y = self.target(values, factor)
             kind = HistGradientBoostingClassifier if factor in self.classes else HistGradientBoostingRegressor
@@ -416,6 +390,41 @@ class BoostingProbes:
 NORM_FEATS = ("no", "standardize", "l2")
 
 
+class RowBatches(torch.utils.data.Dataset):
+    "Batches of images, in a row."
+
+    def __init__(
+        self,
+        data: ImageData,
+        rows: np.ndarray,  # `(N,)`: of the data set
+        batch_size: int,  # images at a time
+    ):
+        self.data, self.rows, self.batch_size = data, rows, batch_size
+
+    def __len__(self) -> int:
+        "How many batches there are."
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __getitem__(self, number: int) -> Tensor:  # uint8 `(B, C, H, W)`
+        "One batch."
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return self.data.images(self.rows[number * self.batch_size : (number + 1) * self.batch_size])
+
+
+def image_batches(
+    data: ImageData,
+    rows: np.ndarray,  # `(N,)`: of the data set
+    batch_size: int,  # images at a time
+    label: str,  # of the progress bar
+    workers: int = 0,  # processes that read ahead
+) -> Iterator[Tensor]:  # uint8 `(B, C, H, W)`
+    "Reads images in their order, a batch at a time."
+    batches = RowBatches(data, rows, batch_size)
+    read = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=workers) if workers else batches
+    yield from tqdm(read, desc=label, unit=" batches", leave=False, disable=len(batches) < 2)
+
+
 def feature_batches(
     method: HasFeatures,
     data: SplitData,
@@ -423,17 +432,16 @@ def feature_batches(
     norm_feats: str = "l2",  # of `encoded`: no, standardize or l2
     test_batch_size: int = 256,  # images at a time
     label: str = "features",  # of the progress bar
+    workers: int = 0,  # processes that read images
 ) -> Iterator[tuple[dict[str, Tensor], np.ndarray]]:  # features (B, D) by name, and factor values (B, F)
     "Runs images through a frozen method, a batch at a time."
     device = next(method.parameters()).device
     keep_memory(device)
-    starts = range(0, len(rows), test_batch_size)
-    for start in tqdm(starts, desc=label, unit=" batches", leave=False, disable=len(starts) < 2):
-        batch = rows[start : start + test_batch_size]
-        features = method.features(data.dataset.images(batch).to(device))
-        if norm_feats == "l2":
+    for images, start in zip(image_batches(data.dataset, rows, test_batch_size, label, workers), range(0, len(rows), test_batch_size)):
+        features = method.features(images.to(device))
+        if norm_feats == "l2" and "encoded" in features:
             features["encoded"] = F.normalize(features["encoded"], dim=1)
-        yield features, data.dataset.values[batch]
+        yield features, data.dataset.values[rows[start : start + test_batch_size]]
 
 # %% ../nbs/03_probes.ipynb #b7cf3713
 class FeatureFunction(torch.nn.Module):
@@ -441,7 +449,7 @@ class FeatureFunction(torch.nn.Module):
 
     def __init__(
         self,
-        read: Callable[[Tensor], dict[str, Tensor]],  # from uint8 images `(B, C, H, W)` to features `(B, D)` by name
+        read: Callable[[Tensor], dict[str, Tensor] | Tensor],  # from uint8 images `(B, C, H, W)` to features `(B, D)` by name, or to one that is called `encoded`
         device: torch.device | str = "cpu",  # where the readings compute
     ):
         super().__init__()
@@ -453,11 +461,19 @@ class FeatureFunction(torch.nn.Module):
         images: Tensor,  # uint8 `(B, C, H, W)`
     ) -> dict[str, Tensor]:  # `(B, D)` by name
         "What a probe reads."
-        return self.read(images)
+        found = self.read(images)
+        return {"encoded": found} if isinstance(found, Tensor) else found
+
+    def forward(
+        self,
+        images: Tensor,  # uint8 `(B, C, H, W)`
+    ) -> Tensor:  # `(B, D)`, with its gradient
+        "The first of the features."
+        found = self.read(images)
+        return found if isinstance(found, Tensor) else next(iter(found.values()))
 
 # %% ../nbs/03_probes.ipynb #372d0ab8
 PARTS = ("iid", "val", "test")
-Probes = RidgeProbes | LogisticProbes | BoostingProbes
 
 
 def oracle_rows(
@@ -510,7 +526,7 @@ def score_probes(
         raise ValueError(f"norm_feats must be one of {', '.join(NORM_FEATS)}, but is {norm_feats!r}")
     if test_batch_size < 1:
         raise ValueError(f"test_batch_size must be at least 1, but is {test_batch_size}")
-    train, scored, factors = data.rows("train", n_sub_train), {part: data.rows(part, n_sub_test) for part in PARTS}, data.dataset.factors
+    train, scored, factors = data.rows("train", n_sub_train, labelled=True), {part: data.rows(part, n_sub_test, labelled=True) for part in PARTS}, data.dataset.factors
     probes = {"score": fit_probes(method, data, train, new_probes, norm_feats, test_batch_size, "fitting probes")}
     everywhere = oracle_rows(data, len(train), scored) if oracle else np.empty(0, int)
     if len(everywhere):
@@ -590,11 +606,46 @@ def score_table(
         wide = wide.join(best.add_suffix(" oracle"))
     return wide.rename_axis(columns=None)
 
+# %% ../nbs/03_probes.ipynb #210ba57f
+def plot_probes(
+    evaluations: pd.DataFrame,  # as `linear_probe` gives it, of several steps with a column step
+    title: str,
+) -> Figure:
+    "Scores by factor, feature and part; the first evaluated step (untrained, if it is 0) beside the last, and what an oracle probe reads of that."
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    several = "step" in evaluations
+    evaluations = evaluations if several else evaluations.assign(step=0)
+    first, last = evaluations["step"].min(), evaluations["step"].max()
+    steps = sorted({first, last})
+    names = {step: (f"step {step}" if step else "untrained") if several else "probe" for step in steps}
+    factors, features = evaluations["factor"].unique(), evaluations["feature"].unique()
+    parts = [part for part in PARTS if part in set(evaluations["split"])]
+    fig, axes = plt.subplots(len(features), len(parts), figsize=(3 * len(parts), 1.6 * len(features) + 0.8), sharex=True, sharey=True, squeeze=False)
+    for row, feature in zip(axes, features):
+        for ax, part in zip(row, parts):
+            shown = evaluations[(evaluations["feature"] == feature) & (evaluations["split"] == part) & evaluations["step"].isin(steps)]
+            sns.barplot(shown.assign(network=shown["step"].map(names)), x="factor", y="score", hue="network", order=factors, hue_order=[*names.values()], ax=ax, legend=False)
+            ends = shown[shown["step"] == last].set_index("factor").loc[factors]
+            at = np.arange(len(factors))
+            ax.hlines(ends["chance"], at - 0.42, at + 0.42, color="black", ls=":", lw=1, label="chance (accuracy), mean (R²)")
+            ax.plot(at, ends["oracle"], "_", color="black", ms=14, label="oracle probe")
+            labels = [f"{factor}\n{'accuracy' if metric == 'accuracy' else 'R²'}" for factor, metric in ends["metric"].items()]
+            ax.set(title=f"{feature}: {part}", xlabel="", ylabel="", ylim=(min(0, max(-1, evaluations["score"].min())), 1))
+            ax.set_xticks(at, labels, fontsize=6)
+    bars = axes[0, 0].containers
+    handles = [*bars, *axes[0, 0].get_legend_handles_labels()[0]]
+    fig.legend(handles, [*names.values(), *axes[0, 0].get_legend_handles_labels()[1]], loc="lower center", ncols=len(handles), bbox_to_anchor=(0.5, -0.04))
+    fig.suptitle(title, fontsize="medium")
+    fig.tight_layout()
+    return fig
+
 # %% ../nbs/03_probes.ipynb #00faa6a4
 def few_labels(
     method: HasFeatures,
     data: SplitData,
-    n_labels: list[int] = [100, 1000, 10_000],  # noqa: B006  # training images that fit the probes; 0 takes all
+    n_labels: Sequence[int] = (100, 1000, 10_000),  # training images that fit the probes; 0 takes all
     most_boosted: int = 1000,  # boosted trees are fitted on at most so many
     ridge: float = 1.0,  # alpha of the ridge probes, above 0
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2

@@ -9,7 +9,6 @@ __all__ = ['PUBLISHED', 'HEADS_OF', 'CIFAR100', 'STRONG_JITTER', 'IMAGENET', 'IM
 
 # %% ../nbs/05_scale.ipynb #63e52ebb
 import os
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from .datasets import SplitData
 from .devices import free_memory, process_state
 from soft_ssl.experiment import (
     CLUSTERS, begun, build_method, check_options, full_config, load_data, may_change, options_of, run_folder, run_name, submit, train_in,
@@ -253,7 +251,6 @@ def pretrain(
     processes: int = 0,  # processes (GPUs) to plan for and to ask a cluster for; 0: those that this was started with
     cluster: str = "local",  # local: here and now; slurm: as a job of a SLURM cluster
     debug: bool = False,  # a full traceback for every error
-    online: Callable[[Method, SplitData], nn.Module] | None = None,  # makes probes that learn along, from the method and its data
     **chosen: Any,  # any of `method_options(method, dataset="digits")`
 ) -> RunFolder | None:  # None after a dry run
     "Trains a run with published settings. Raises `MemoryError` if it cannot fit, `FileExistsError` if it is there and `reload` was not asked for."
@@ -281,7 +278,7 @@ def pretrain(
     if dry_run:
         return None
     if cluster != "local":
-        submit_run(cluster, run, config, processes, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path), online=online))
+        submit_run(cluster, run, config, processes, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path)))
         return run
     needed, free = costs.memory["in all"], free_memory(state.device)
     if needed > free:
@@ -291,7 +288,7 @@ def pretrain(
         )
     assert data is not None  # only a dry run may go without
     with run.lock() if state.is_main_process else nullcontext():
-        train_in(run, config, data, reload, image_memory=1.0, probe=False, online=online)
+        train_in(run, config, data, reload, image_memory=1.0, probe=False)
     if state.is_main_process:
         print(f"run folder: {printable(run.path)}")
     return run

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['LAPTOP', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'PLACES', 'FIVE', 'FULL', 'SIZES', 'MOST_IMAGES', 'COLUMNS',
-           'N_PAIRS', 'N_DCI', 'BASELINES', 'SHORT_NAMES', 'KEYS', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP',
+           'N_PAIRS', 'N_DCI', 'BASELINES', 'SHORT_NAMES', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'KEYS',
            'read_grid', 'expand', 'Logits', 'Supervised', 'supervise', 'principal', 'deciding_images', 'pixels',
            'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'evaluated', 'last_word',
            'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'claims_checksum', 'work',
-           'command', 'with_threads', 'start_here', 'run_and_wait', 'Submitted', 'start_on', 'identity', 'gather',
-           'write_tables', 'steps_done', 'seconds_left', 'state_of', 'run_cells', 'settle', 'stop_jobs', 'repeat',
-           'images_of', 'estimate', 'keep_claims', 'study']
+           'command', 'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather', 'write_tables', 'steps_done',
+           'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims', 'study']
 
 # %% ../nbs/04a_study.ipynb #73a60695
 import hashlib
@@ -24,6 +23,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from .bottleneck import Continuous
 from .datasets import SplitData
 from .devices import process_state, stop_signal
 from soft_ssl.experiment import (
-    ALIASES, CLUSTERS, METHODS, build_method, check_options, find_evaluation, full_config, load_data, load_run, make_batches, options_of,
+    ALIASES, CLUSTERS, METHODS, build_method, check_options, evaluation_options, find_evaluation, full_config, probe_history, load_data, load_run, make_batches, options_of,
     mean_skill, part_to_select_on, probe_scores, steps_of, submit, train,
 )  # fmt: skip
 from .files import complete_file, file_digest, file_lock
@@ -307,8 +307,9 @@ def evaluated(
 ) -> pd.DataFrame:  # as the evaluation gives it
     "The scores of the cell's own evaluation; its name stands before that of each metric, so that none is taken for a probe's."
     evaluation = find_evaluation(config["evaluation"])
-    scores = evaluation(method, data, **{name: config[name] for name in options_of(evaluation) if name in config})
-    return scores.assign(metric=f"{last_word(config['evaluation'])}: " + scores["metric"])
+    scores = evaluation(method, data, **evaluation_options(evaluation, config | {"method": "byol" if config["method"] in BASELINES else config["method"]}))
+    at = "" if "tau" not in scores else scores["tau"].map(lambda tau: "" if np.isnan(tau) else f" (tau {tau:g})")
+    return scores.assign(metric=f"{last_word(config['evaluation'])}: " + scores["metric"] + at)
 
 # %% ../nbs/04a_study.ipynb #7af8785b
 BASELINES = ("supervised", "pca")  # what stands in the place of a method and is none; the other options are those of `byol`
@@ -365,7 +366,7 @@ def compute(
         options = {name: value for name, value in config.items() if name not in ("method", "evaluation")}
         train(config["method"], run.path.parent.name, run.path.name, str(run.path.parent.parent), reload=True, **options)
         method, data, _ = load_run(run.path)
-        method, scores = method.to(process_state().device), run.read_table(run.evaluations_file)
+        method, scores = method.to(process_state().device), probe_history(run)
     looks = [] if isinstance(method, FeatureFunction) else [last_looks(method, config, data)]
     looks += [evaluated(method, config, data)] if config["evaluation"] else []
     tables = [scores.merge(probe_parameters(method, data)), *(look.assign(step=scores["step"].max()) for look in looks)]
@@ -429,6 +430,9 @@ def work(
         return int(outcome["state"] != "done")
 
 # %% ../nbs/04a_study.ipynb #08ea3c12
+SECONDS_BETWEEN_LOOKS, SECONDS_TO_STOP = 0.5, 60
+
+
 def command(folder: Path) -> list[str]:
     "What a shell would start for a cell."
     return [sys.executable, "-m", "soft_ssl.study", str(folder), str(os.getpid())]
@@ -439,46 +443,36 @@ def with_threads(threads: int) -> dict[str, str]:
     return os.environ | {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
 
 
-def start_here(folder: Path, threads: int) -> subprocess.Popen:
-    "Starts a cell as a process beside this one. Ctrl-C reaches it through its parent alone."
-    with open(folder / "log.txt", "a") as log:
-        return subprocess.Popen(command(folder), stdout=log, stderr=log, env=with_threads(threads), start_new_session=True)
-
-
 def run_and_wait(folder: Path, threads: int) -> int:  # exit code
     "A cell from start to end, in a process with so many threads."
     return subprocess.run(command(folder), env=with_threads(threads), check=False).returncode
 
 
-class Submitted:
-    "A job of submitit with the face of a process."
-
-    def __init__(self, job: Any):
-        self.job = job
-
-    def poll(self) -> int | None:
-        "None while it waits or runs."
-        return 0 if self.job.done() else None
-
-    def terminate(self) -> None:
-        "Ends it."
-        self.job.cancel()
-
-    kill = terminate
-
-    def wait(self, timeout: float) -> None:
-        "Returns when it has ended. Raises `subprocess.TimeoutExpired` if it has not after `timeout` seconds."
-        limit = time.monotonic() + timeout
-        while self.poll() is None:
-            if time.monotonic() > limit:
-                raise subprocess.TimeoutExpired("job", timeout)
-            time.sleep(0.2)
-
-
-def start_on(cluster: str, folder: Path, threads: int) -> Submitted:
-    "Hands a cell to a cluster. Raises `ValueError` if submitit is missing or the cluster does not take it."
-    gpus = {"gpus_per_node": 1} if torch.cuda.is_available() or cluster == "slurm" else {}
-    return Submitted(submit(cluster, folder, run_and_wait, folder.resolve(), threads, cpus_per_task=threads, **gpus))
+def run_cell(
+    folder: Path,  # of a cell, with its cell.json
+    threads: int,
+    cluster: str,  # one of `CLUSTERS`
+    stop: threading.Event,  # set where the cell is to stop
+) -> int | None:  # exit code; None of a job of a cluster
+    "A cell from start to end: as a process beside this one, which Ctrl-C reaches through its parent alone, or as a job. Raises `ValueError` if the cluster does not take it."
+    if cluster == "local":
+        with open(folder / "log.txt", "a") as log:
+            process = subprocess.Popen(command(folder), stdout=log, stderr=log, env=with_threads(threads), start_new_session=True)
+        done, cancel, kill = lambda: process.poll() is not None, process.terminate, process.kill
+    else:
+        gpus = {"gpus_per_node": 1} if torch.cuda.is_available() or cluster == "slurm" else {}
+        job = submit(cluster, folder, run_and_wait, folder.resolve(), threads, cpus_per_task=threads, **gpus)
+        done, cancel, kill = job.done, job.cancel, job.cancel
+    while not done() and not stop.wait(SECONDS_BETWEEN_LOOKS):
+        pass
+    if not done():
+        cancel()
+        limit = time.monotonic() + SECONDS_TO_STOP
+        while not done() and time.monotonic() < limit:
+            time.sleep(0.1)
+        if not done():
+            kill()
+    return process.returncode if cluster == "local" else None
 
 # %% ../nbs/04a_study.ipynb #c95d3564
 KEYS = ["method", "bottleneck", "tau", "n_groups", "n_symbols", "hard", "temperature", "dataset", "source", "K"]  # with the seed, these tell the cells of both sizes apart
@@ -553,9 +547,6 @@ def state_of(
     return ", ".join(words) + "".join(f" | {path.name[:-9]}: step {steps_done(path)}" for path in running)
 
 # %% ../nbs/04a_study.ipynb #8846017c
-SECONDS_BETWEEN_LOOKS, SECONDS_TO_STOP = 0.5, 60
-
-
 def run_cells(
     cells: list[dict[str, Any]],  # of `expand`
     folder: str | Path,  # of the cells' folders
@@ -570,58 +561,55 @@ def run_cells(
     outcomes = {path: read_json(path / "outcome.json") for path in paths}
     waiting = [path for path in paths if outcomes[path].get("state") != "done"]
     workers = workers or (max(1, (os.cpu_count() or 1) // threads) if cluster == "local" else len(cells))
-    jobs: dict[Path, Any] = {}
     started: dict[Path, float] = {}
+
+    def begin(path: Path) -> int | None:
+        if stop.is_set():
+            return None
+        write_json(path / "cell.json", paths[path])
+        started[path], outcomes[path] = time.monotonic(), {}
+        return run_cell(path, threads, cluster, stop)
+
+    def state() -> str:
+        done = [(paths[path]["method"], said["seconds"]) for path, said in outcomes.items() if said.get("state") == "done"]
+        running = [path for future, path in futures.items() if path in started and future in pending]
+        spent = sum(time.monotonic() - started[path] for path in running)
+        left = seconds_left([paths[futures[future]] for future in pending], spent, pd.DataFrame(done, columns=["method", "seconds"]), workers)
+        return state_of(running, len(pending) - len(running), sum(said.get("state") == "failed" for said in outcomes.values()), left)
+
     write_tables(cells, folder, out)
     bar = tqdm(total=len(cells), initial=len(cells) - len(waiting), desc="cells", bar_format="{desc}: {n_fmt}/{total_fmt} done{postfix}")
-    with stop_signal() as stop, bar:
+    with stop_signal() as stop, bar, ThreadPoolExecutor(max(1, workers)) as pool:
+        futures = {pool.submit(begin, path): path for path in waiting}
+        pending = set(futures)
         try:
-            while (waiting or jobs) and not stop.is_set():
-                while waiting and len(jobs) < workers:
-                    path = waiting.pop(0)
-                    write_json(path / "cell.json", paths[path])
-                    jobs[path] = start_here(path, threads) if cluster == "local" else start_on(cluster, path, threads)
-                    started[path], outcomes[path] = time.monotonic(), {}
-                ended = [path for path, job in jobs.items() if job.poll() is not None]
-                for path in ended:
-                    outcomes[path] = settle(path, jobs.pop(path).poll())
+            while pending and not stop.is_set():
+                bar.set_postfix_str(state())
+                ended, pending = wait(pending, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+                for future in ended:
+                    path = futures[future]
+                    outcomes[path] = settle(path, future.result())
                     bar.update(outcomes[path]["state"] == "done")
                     bar.write(f"{path.name}: {outcomes[path]['state']} {outcomes[path]['error']}".rstrip(), file=sys.stderr)
                 if ended:
                     write_tables(cells, folder, out)
-                done = [(paths[path]["method"], said["seconds"]) for path, said in outcomes.items() if said.get("state") == "done"]
-                spent = sum(time.monotonic() - started[path] for path in jobs)
-                left = seconds_left([paths[path] for path in (*jobs, *waiting)], spent, pd.DataFrame(done, columns=["method", "seconds"]), workers)
-                n_failed = sum(said.get("state") == "failed" for said in outcomes.values())
-                if (words := state_of(list(jobs), len(waiting), n_failed, left)) != bar.postfix:
-                    bar.set_postfix_str(words)
-                stop.wait(SECONDS_BETWEEN_LOOKS)
+            asked = stop.is_set()
         finally:
-            stop_jobs(list(jobs.values()))
+            stop.set()  # whatever happened, no cell goes on alone
+            wait(pending)
             write_tables(cells, folder, out)
-    if stop.is_set():
+    if asked:
         raise KeyboardInterrupt(f"stopped with {bar.n} of {len(cells)} cells done; the same command goes on from there")
     return gather(cells, folder)[1]
 
 
-def settle(path: Path, code: int) -> dict[str, Any]:  # its outcome
+def settle(path: Path, code: int | None) -> dict[str, Any]:  # its outcome
     "Reads how a cell ended; one that could not say so itself, because it was killed, has failed."
     outcome = read_json(path / "outcome.json")
     if outcome.get("state") not in ("done", "failed"):
-        outcome |= {"state": "failed", "error": f"ended without a word, with code {code}: see its log.txt"}
+        outcome |= {"state": "failed", "error": f"worker exited with code {code}: see its log.txt"}
         write_json(path / "outcome.json", outcome)
     return outcome
-
-
-def stop_jobs(jobs: list[Any]) -> None:
-    "Tells workers to stop, and waits until they have kept their state."
-    for job in jobs:
-        job.terminate()
-    for job in jobs:
-        try:
-            job.wait(timeout=SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:
-            job.kill()
 
 # %% ../nbs/04a_study.ipynb #5c4f547a
 def repeat(

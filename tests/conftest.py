@@ -1,11 +1,12 @@
 "Which tests follow each other in one process, which begin first, and data that several files read."
 
-import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 # what takes longest begins first, so that at the end no core waits for another; all else follows in the order of its name
-FIRST = ("lab", "test_large_scale", "94_benchmark", "test_study", "one run", "test_browser", "test_command_line", "04a_study", "05a_transfer", "temperature",
+FIRST = ("lab", "test_large_scale", "94_benchmark", "test_study", "one run", "test_browser", "test_command_line", "04a_study", "03c_transfer", "temperature",
          "02d_vq", "test_faults", "test_matrix", "test_original", "05_scale", "own_images", "02a_simclr", "01g_learner", "02c_prototypes", "your_own_bottleneck")  # fmt: skip
 ONE_RUN = ("03b_latents", "factor_traversals", "latent_inspection")  # notebooks that open the same run, or train it if there is none yet: not at once
 
@@ -39,10 +40,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def dsprites(tmp_path_factory):
-    "A folder with dSprites to read, drawn once for all processes that test."
+    "A folder with dSprites to read and nothing else. They are drawn once, for the notebooks too, by whoever comes first."
     from soft_ssl.datasets import prepare
 
-    folder = tmp_path_factory.getbasetemp()
-    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "dsprites"
-    prepare("dsprites", folder, "rendered")  # a second process waits for the first
+    folder = tmp_path_factory.mktemp("dsprites")
+    shutil.copy(prepare("dsprites", Path(__file__).resolve().parent.parent / "data", "rendered"), folder)
     return folder

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from soft_ssl.experiment import build_method
+from soft_ssl.datasets import SplitData
+from soft_ssl.experiment import build_method, load_run
 from soft_ssl.files import complete_file
 from soft_ssl.learner import Stopped
-from soft_ssl.pictures import IMAGE_SETS, image_data
+from soft_ssl.method import Method
+from soft_ssl.pictures import image_data
 from soft_ssl.runs import RunFolder, provenance
 from soft_ssl.scale import preset_config, pretrain
-from soft_ssl.transfer import FrozenBackbone, knn, linear, load_frozen
+from soft_ssl.transfer import knn, linear
 
 TOP = Path(__file__).resolve().parent.parent
 BOTTLENECKS, SEEDS = ("Continuous", "Softmax"), (0, 1, 2)
@@ -25,30 +27,24 @@ RECIPE = {"epochs": 16, "train_batch_size": 32, "optimizer": "AdamW", "lr": 0.00
 TAU, LRS, L2S = "1", "0.1,0.3,1,3", "0,0.0001"  # the temperature of training, fixed beforehand; what is chosen on held-back images
 
 
-def read(frozen: FrozenBackbone) -> list[dict]:
+def read(method: Method, data: SplitData) -> list[dict]:
     "Accuracy on the test images: of neighbours, and of the linear probe that is best on held-back training images."
-    neighbours = knn(frozen, taus=TAU).assign(evaluation="kNN")
-    probes = linear(frozen, taus=TAU, lrs=LRS, l1s="0", l2s=L2S).query("chosen and split == 'test'").assign(evaluation="linear")
-    columns = ["evaluation", "feature", "acc@1"]
+    neighbours = knn(method, data, taus=TAU).assign(evaluation="kNN")
+    probes = linear(method, data, taus=TAU, lrs=LRS, l1s="0", l2s=L2S).query("chosen and split == 'iid'").assign(evaluation="linear")
+    columns = ["evaluation", "feature", "score"]
     return pd.concat([neighbours[columns], probes[columns]]).to_dict("records")
-
-
-def untrained(trained: FrozenBackbone, config: dict) -> FrozenBackbone:
-    "The same network before its first step, on the same images."
-    known = IMAGE_SETS[config["dataset"]]
-    method = build_method(config, config["data_file"]["image_shape"], (known.mean, known.std))
-    return FrozenBackbone(method.to(trained.device).student, trained.train, trained.test)
 
 
 def scores_of(run: RunFolder, data: str) -> pd.DataFrame:
     "The scores of a finished run, read once and kept in its folder."
     file = run.path / "scores.csv"
     if not file.exists():
-        trained, config = load_frozen(run.path, data, "best")
+        trained, images, config = load_run(run.path, data, "best")
+        untrained = build_method(config, images.dataset.image_shape, images.statistics()).eval()  # the same network before its first step
         rows = [
             {"bottleneck": config["bottleneck"], "seed": config["seed"], "network": name, **score}
-            for name, network in (("untrained", untrained(trained, config)), ("trained", trained))
-            for score in read(network)
+            for name, network in (("untrained", untrained), ("trained", trained))
+            for score in read(network, images)
         ]
         run.write_table(file, pd.DataFrame(rows))
     return pd.read_csv(file)

@@ -1,6 +1,6 @@
 """Every method × bottleneck × data set × encoder: ten steps, evaluated, finite; and each method on two processes, equal to one. `make matrix` prints the tables.
 
-With `--worker FOLDER` it trains each method in the processes that torchrun started, in double precision, one run folder each."""
+With `--worker FOLDER BOTTLENECK...` it trains each method in the processes that torchrun started, in double precision, one run folder each."""
 
 import contextlib
 import io
@@ -111,20 +111,21 @@ def exact(method: str, bottleneck: str, published: bool, folder: Path) -> None:
     fit(built, batches, run, **EXACT, **({"scale_lr": True} if published else {}))
 
 
-def worker(folder: Path) -> None:
-    "Trains all of them in this process, or this process's part."
+def worker(folder: Path, bottlenecks: tuple[str, ...] = ("Continuous", "Softmax")) -> None:
+    "Trains all of them in this process, or this process's part; those of published size with these bottlenecks."
     with process_state().main_process_first():
         image_data("digits", folder)
     for method, bottleneck in SHARED:
         exact(method, bottleneck, False, folder)
     for method, bottleneck in PUBLISHED:
-        exact(method, bottleneck, True, folder)
+        if bottleneck in bottlenecks:
+            exact(method, bottleneck, True, folder)
 
 
-def on_two_processes(folder: Path) -> None:
+def on_two_processes(folder: Path, bottlenecks: tuple[str, ...] = ("Continuous", "Softmax")) -> None:
     "Starts two workers, and waits for them."
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([sys.executable, *torchrun, str(Path(__file__).resolve()), "--worker", str(folder)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *torchrun, str(Path(__file__).resolve()), "--worker", str(folder), *bottlenecks], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -147,7 +148,7 @@ def differences(name: str, folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__" and "--worker" in sys.argv:
-    worker(Path(sys.argv[2]))
+    worker(Path(sys.argv[2]), tuple(sys.argv[3:]))
 elif __name__ == "__main__":
     with TemporaryDirectory() as scratch:
         start = time.perf_counter()

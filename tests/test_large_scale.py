@@ -15,20 +15,20 @@ from matrix import LIMITS, PUBLISHED, SHARED, checkpoint, differences, on_two_pr
 
 from soft_ssl.scale import REQUEUE
 
-TINY = ["--preset", "digits", "--max_steps", "14", "--train_batch_size", "16", "--log_every", "1", "--n_groups", "8", "--projector_hidden", "32"]
+TINY = ["--preset", "digits", "--max_steps", "8", "--train_batch_size", "16", "--log_every", "1", "--n_groups", "8", "--projector_hidden", "32"]
 TINY += ["--predictor_hidden", "32", "--precision", "fp32", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    "All methods, two steps in double precision, on one process and on two."
+    "All methods, two steps in double precision, on one process and on two; of published size with the softmax (`make matrix` does those without it too)."
     folder = tmp_path_factory.mktemp("both")
-    worker(folder)
-    on_two_processes(folder)
+    worker(folder, ("Softmax",))
+    on_two_processes(folder, ("Softmax",))
     return folder
 
 
-@pytest.mark.parametrize("name", [f"{method}-{bottleneck}" for method, bottleneck in SHARED] + [f"published-{method}-{bottleneck}" for method, bottleneck in PUBLISHED])
+@pytest.mark.parametrize("name", [f"{method}-{bottleneck}" for method, bottleneck in SHARED] + [f"published-{method}-{bottleneck}" for method, bottleneck in PUBLISHED if bottleneck == "Softmax"])
 def test_two_processes_with_half_the_batch_equal_one(name, both):
     for what, difference in differences(name, both).items():  # running statistics, centres, queues and codebooks are among the weights
         assert difference < LIMITS[what], what
@@ -59,21 +59,21 @@ def test_a_run_that_gets_sigterm_leaves_with_the_code_to_requeue(tmp_path):
     code, said = stop(command(tmp_path, "halves", 1), tmp_path / "pretrain" / "halves" / "metrics.csv", 1)
     assert code == REQUEUE, said
     step = checkpoint(tmp_path / "pretrain" / "halves")["step"]
-    assert f"stopped after step {step} of 14; --reload goes on from there" in said
+    assert f"stopped after step {step} of 8; --reload goes on from there" in said
 
 
 def test_two_processes_that_get_sigterm_go_on_to_the_same_weights(tmp_path):
     code, said = finish(command(tmp_path, "whole", 2))
     assert code == 0, said
-    after, metrics = random.Random().randint(1, 9), tmp_path / "pretrain" / "halves" / "metrics.csv"
+    after, metrics = random.Random().randint(1, 5), tmp_path / "pretrain" / "halves" / "metrics.csv"
     code, said = stop(command(tmp_path, "halves", 2), metrics, after)
     assert code == 1, said  # torchrun's own
     step = checkpoint(metrics.parent)["step"]
-    assert after <= step < 14 and f"stopped after step {step} of 14; --reload goes on from there" in said, said
+    assert after <= step < 8 and f"stopped after step {step} of 8; --reload goes on from there" in said, said
     code, said = finish(command(tmp_path, "halves", 2, "--reload"))
     assert code == 0, said
     whole, halves = (checkpoint(tmp_path / "pretrain" / name) for name in ("whole", "halves"))
-    assert (whole["step"], halves["step"]) == (14, 14)
+    assert (whole["step"], halves["step"]) == (8, 8)
     for name, value in whole["method"].items():
         assert torch.equal(value, halves["method"][name]), f"{name}, stopped after step {step}"
-    assert pd.read_csv(metrics)["step"].tolist() == list(range(1, 15))
+    assert pd.read_csv(metrics)["step"].tolist() == list(range(1, 9))

@@ -1,10 +1,16 @@
 "Every method with every bottleneck, on factor data, on pictures, and where K leaves nothing out. `make matrix` does it with every data set and encoder."
 
 import pytest
+from fuzz import draw_nothing
 from matrix import cell, stand_ins
 
 from soft_ssl.experiment import METHODS
 from soft_ssl.method import BOTTLENECKS
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
 
 
 @pytest.fixture(scope="module")

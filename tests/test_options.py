@@ -16,7 +16,6 @@ from soft_ssl import experiment, study
 from soft_ssl.benchmark import benchmark
 from soft_ssl.experiment import EVALUATIONS, METHODS, evaluate, method_options, options_of, repeat, train
 from soft_ssl.scale import HEADS_OF, pretrain
-from soft_ssl.transfer import TRANSFERS, transfer
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +63,6 @@ EVERY = {
     **{("train", method): options_of(train) | method_options(method) for method in METHODS},
     **{("pretrain", method): options_of(pretrain) | method_options(method, dataset="digits") for method in HEADS_OF},
     **{("evaluate", name): options_of(evaluate) | options_of(function) for name, function in EVALUATIONS.items()},
-    **{("transfer", name): options_of(transfer) | options_of(function) for name, function in TRANSFERS.items()},
     ("study", ""): options_of(study.study), ("repeat", ""): options_of(repeat), ("benchmark", ""): options_of(benchmark),
 }  # fmt: skip
 
@@ -87,7 +85,6 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(command, ow
                 "train": ["train", owner, f"--root_path={tmp_path / 'runs'}", f"--data_path={tmp_path / 'data'}"],
                 "pretrain": ["pretrain", owner, f"--root_path={tmp_path / 'runs'}", f"--data_path={tmp_path / 'data'}"],
                 "evaluate": ["evaluate", "byol", owner, "--run_path", place / "runs" / "run"],
-                "transfer": ["transfer", pretrained, owner],
                 "study": ["study", f"--root_path={tmp_path / 'runs'}", f"--data_path={tmp_path / 'data'}"],
             }[command]
             refused([*words, f"--{name}={value}"], name)
@@ -100,6 +97,7 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(command, ow
     (["pretrain", "byol", "--max_steps", "-5"], "max_steps must be at least 0, but is -5"),
     (["download", "dsprites", "DATA", "0", "--source", "rendered"], "K must be at least 1"),
     (["pretrain", "byol", "--taus", "1,nan"], "taus must be numbers above 0"),
+    (["train", "byol", "--evaluations", "knnn"], "the evaluation must be one of"),
 ])  # fmt: skip
 def test_numbers_are_refused_by_the_name_that_was_given(words, said, tmp_path):
     words = [str(tmp_path / "data") if word == "DATA" else word for word in words]
@@ -144,7 +142,7 @@ def test_a_pretrained_run_is_of_the_method_that_was_named(tmp_path):
     (["train"], "give a method: byol, vq-byol, moco-simclr, simclr"),
     (["pretrain", "--lr", "1"], "give a method: byol, moco"),
     (["evaluate", "byol", "--run_path", "x"], "give an evaluation: linear_probe"),
-    (["transfer", "x"], "give an evaluation: linear"),
+    (["evaluate", "byol", "knnn", "--run_path", "x"], "'knnn' is not an evaluation: did you mean knn?"),
     (["train", "simcrl"], "'simcrl' is not a method: did you mean simclr?"),
 ])  # fmt: skip
 def test_what_is_missing_is_named(words, said):
@@ -171,10 +169,11 @@ def test_runs_of_pretrain_and_train_are_of_one_kind_and_what_reads_pictures_says
         code, said = answer([str(word) for word in words])
         assert code == 0, said
     assert set(pd.read_csv(pretrained / "probes.csv")["split"]) == {"iid"} and (tmp_path / "repeated" / "large" / "last.ckpt").exists()
-    code, said = answer(["transfer", str(place / "runs" / "run"), "knn", "--split", "iid", "--k", "3", "--taus", "1"])
-    assert code == 0, said
-    (file,) = (place / "runs" / "run" / "transfer").glob("knn_*_iid.csv")
-    assert pd.read_csv(file)["chance"].between(0.01, 0.5).all()
+    for run in (place / "runs" / "run", pretrained):
+        code, said = answer(["evaluate", "byol", "knn", "--run_path", str(run), "--k", "3", "--taus", "1"])
+        assert code == 0, said
+        table = pd.read_csv(run / "knn.csv")
+        assert table["chance"].between(0.01, 0.5).all() and set(table["split"]) == ({"iid"} if run == pretrained else {"iid", "val", "test"})
 
 
 def test_a_run_of_an_older_version_is_refused_in_one_sentence(pretrained, tmp_path):
@@ -183,7 +182,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_sentence(pretrained, tmp_pa
     del config["checksum"]
     flat = {name: value for part in config.values() for name, value in part.items()}  # as it was before options stood by component
     (older / "config.json").write_text(json.dumps(flat | {"preset": "digits"}))
-    for words in (["evaluate", "byol", "linear_probe", "--run_path", older], ["repeat", older], ["transfer", older, "knn"],
+    for words in (["evaluate", "byol", "linear_probe", "--run_path", older], ["repeat", older], ["export", older],
                   ["pretrain", "byol", *TINY, "--reload", "--run_id", "older", f"--root_path={tmp_path.parent}", f"--exp_name={tmp_path.name}"]):  # fmt: skip
         refused(words, "is a run of an older version, which cannot be read: train it again")
 

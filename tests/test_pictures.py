@@ -10,13 +10,13 @@ from PIL import Image
 from soft_ssl import pictures as pictures_module
 from soft_ssl.cli import main
 from soft_ssl.datasets import data_file, from_folder
-from soft_ssl.experiment import about_data, build_method, by_component, load_data
+from soft_ssl.experiment import about_data, build_method, by_component, evaluate, load_data
 from soft_ssl.factors import FactorDataset
 from soft_ssl.files import read_picture
 from soft_ssl.pictures import PackedPictures, PictureFolder, fingerprint, image_data, n_classes, pack, write_digits
 from soft_ssl.runs import RunFolder
 from soft_ssl.scale import preset_config, pretrain
-from soft_ssl.transfer import transfer
+from soft_ssl.transfer import knn
 
 COLOURS = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), "dog": (200, 200, 0), "egret": (0, 200, 200)}
 TINY = dict(image_size=8, n_groups=4, n_symbols=3, projector_hidden=8, projection_dim=8, predictor_hidden=8, train_batch_size=4, max_steps=1,
@@ -94,8 +94,8 @@ def test_neighbours_are_right_where_a_part_lacks_a_class(tmp_path):
     for more in ((), ("train",)):
         for part in more:
             pack(data / part, data / f"{part}.h5")
-        table = transfer(frozen_run(tmp_path / "run", data).path, "knn", checkpoint="best", taus="1", k=1)
-        assert table.set_index("feature").loc["encoded", "acc@1"] == 1
+        table = evaluate(frozen_run(tmp_path / "run", data).path, knn, checkpoint="best", taus="1", k=1)
+        assert table.set_index("feature").loc["encoded", "score"] == 1
 
 
 # ---- parts of a folder ----
@@ -156,8 +156,8 @@ def test_a_folder_without_a_part_to_test_on_says_so(names, tmp_path):
 
 def test_of_a_folder_without_parts_images_are_held_back(tmp_path, capsys):
     data = paint(tmp_path / "data", *(f"{name}/{i}.png" for name in ("ant", "bee") for i in range(5)))
-    transfer(frozen_run(tmp_path / "run", data).path, "knn", checkpoint="best", taus="1", k=1)
-    assert "1 of 10 images, drawn at random, are held back" in capsys.readouterr().out
+    evaluate(frozen_run(tmp_path / "run", data).path, knn, checkpoint="best", taus="1", k=1)
+    assert "1 of 10 pictures, drawn at random, are held back" in capsys.readouterr().out
 
 
 # ---- what is no picture, and no class ----
@@ -306,13 +306,13 @@ def test_a_run_goes_on_and_is_read_only_on_the_pictures_that_it_was_trained_on(t
     options = TINY | dict(preset="digits", dataset="folder", data_path=str(data), root_path=tmp_path, run_id="run", show_progress=False)
     run = pretrain("byol", **options)
     pretrain("byol", reload=True, **options)
-    transfer(run.path, "knn", taus="1", k=1)
+    evaluate(run.path, knn, taus="1", k=1)
     os.utime(data / "ant" / "1.bmp", (0, 0))
-    transfer(run.path, "knn", taus="1", k=1)
+    evaluate(run.path, knn, taus="1", k=1)
     Image.new("RGB", (8, 8), "red").save(data / "ant" / "1.bmp")
     with pytest.raises(ValueError, match="are not those that .* was trained on"):
         pretrain("byol", reload=True, **options)
-    assert "was trained on (its checksum differs)" in refused(capsys, "transfer", run.path, "knn", "--taus", "1", "--k", "1")
+    assert "was trained on (its checksum differs)" in refused(capsys, "evaluate", "byol", "knn", "--run_path", run.path, "--taus", "1", "--k", "1")
 
 
 # ---- names ----
@@ -346,7 +346,7 @@ def test_names_that_are_not_utf8_can_be_printed(tmp_path, capsys):
     config = dict(dataset="folder", data_path=str(root), root_path=tmp_path, run_id="run", preset="digits", show_progress=False)
     run = pretrain("byol", **config | TINY)
     assert "photos\\xe9" in capsys.readouterr().out
-    transfer(run.path, "knn", taus="1", k=1)
+    evaluate(run.path, knn, taus="1", k=1)
     bad = root / os.fsdecode(b"caf\xe9") / "1.png"
     bad.write_bytes(b"no picture")
     for read in (lambda: image_data("folder", root)[2], lambda: from_folder(root, tmp_path / "c.h5")):
