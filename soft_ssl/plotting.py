@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['set_theme', 'show_images', 'save_figure']
+__all__ = ['PART_COLOURS', 'set_theme', 'show_images', 'save_figure']
 
 # %% ../nbs/92_plotting.ipynb #f9795fbb
 def set_theme() -> None:
@@ -29,6 +29,9 @@ def set_theme() -> None:
     plt.rcParams.update(
         {"figure.dpi": 80, "savefig.dpi": 120, "axes.titlesize": "medium", "image.cmap": "gray"}
     )
+
+# %% ../nbs/92_plotting.ipynb #457706ca
+PART_COLOURS = {"train": "#0072b2", "iid": "#7cc3ee", "val": "#e9d44f", "test": "#d55e00"}
 
 # %% ../nbs/92_plotting.ipynb #544b7779
 def show_images(

@@ -265,16 +265,23 @@ def where(table: pd.DataFrame) -> str:
 
 
 def plot_levels(
-    means: pd.DataFrame,  # of `over_factors`, at one step
+    means: pd.DataFrame,  # of `over_factors`, at the last step
+    untrained: pd.DataFrame,  # likewise, at step 0
     labels: tuple[str, ...] = CORE,
 ) -> Figure:
-    "Mean skill of each bottleneck on familiar and unseen combinations, a column for each feature, a row for each data set and K."
+    "Mean skill of each bottleneck on familiar and unseen combinations, a column for each feature, a row for each data set and K; crosses are the same networks untrained, the dotted line is chance."
     shown = means[means["label"].isin(labels) & means["feature"].isin(FEATURES) & means["split"].isin(PARTS)]
     shown = shown.assign(data=shown["dataset"] + ", K=" + shown["K"].astype(str))
     grid = sns.catplot(
         shown, x="label", y="score", hue="split", hue_order=PARTS, col="feature", row="data", kind="point", order=labels, errorbar=("pi", 100),
         dodge=0.4, linestyle="none", height=2.0, aspect=1.5, margin_titles=True,
     )  # fmt: skip
+    for (data, feature), ax in grid.axes_dict.items():
+        ax.axhline(0, color="black", ls=":", lw=1)
+        before = untrained[(untrained["feature"] == feature) & (untrained["dataset"] + ", K=" + untrained["K"].astype(str) == data)]
+        for number, part in enumerate(PARTS):
+            levels = before[before["split"] == part].groupby("label")["score"].mean().reindex(labels)
+            ax.plot(np.arange(len(labels)) + 0.2 * (number - 1), levels, "x", color=sns.color_palette()[number], ms=5)
     grid.set(xlabel="", ylabel="mean skill")
     grid.set_titles(row_template="{row_name}", col_template="{col_name}")
     grid.tick_params(axis="x", rotation=25)
@@ -346,16 +353,22 @@ def at_temperatures(
 
 def plot_tau(
     means: pd.DataFrame,  # of `over_factors`, at one step
+    untrained: pd.DataFrame,  # likewise, at step 0
     undecided: pd.Series,  # of `entropies`
     dataset: str = "dsprites",
     K: int = 1,
 ) -> Figure:
-    "Softmax at several temperatures: scores against the temperature, and on unseen combinations against the entropy that came of it."
+    "Softmax at several temperatures: scores against the temperature, and on unseen combinations against the entropy that came of it. Dashed lines are the untrained networks, dotted is chance."
     shown = at_temperatures(means[(means["dataset"] == dataset) & (means["K"] == K) & means["split"].isin(PARTS)])
     shown = shown.assign(undecided=shown["cell"].map(undecided))
+    before = at_temperatures(untrained[(untrained["dataset"] == dataset) & (untrained["K"] == K)])
     fig, axes = plt.subplots(1, 4, figsize=(11, 2.6), sharey=True)
     for ax, feature in zip(axes, FEATURES):
         part = shown[shown["feature"] == feature]
+        ax.axhline(0, color="black", ls=":", lw=1)
+        for split, colour in zip(PARTS, sns.color_palette()):
+            levels = before[(before["feature"] == feature) & (before["split"] == split)].groupby("tau")["score"].mean()
+            ax.plot(levels.index, levels, color=colour, ls="--", lw=1)
         sns.lineplot(part, x="tau", y="score", hue="split", hue_order=PARTS, errorbar=("pi", 100), marker="o", ax=ax, legend=feature == FEATURES[0])
         ax.set(xscale="log", xlabel="temperature τ", ylabel="mean skill", title=feature)
     sns.scatterplot(shown[shown["split"] == "test"], x="undecided", y="score", hue="feature", hue_order=FEATURES, ax=axes[3])
