@@ -1,16 +1,17 @@
-"Every method with every bottleneck, on factor data, on pictures, and where K leaves nothing out. `make matrix` does it with every data set and encoder."
+"Every method with every bottleneck, on factor data, on pictures, and where K leaves nothing out: a few steps each. `make matrix` does it with every data set and encoder, and more steps."
 
 import pytest
 from fuzz import draw_nothing
-from matrix import cell, stand_ins
+from matrix import SMALL, cell, stand_ins
 
 from soft_ssl.experiment import METHODS
 from soft_ssl.method import BOTTLENECKS
 
 
 @pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
+def brief(monkeypatch):
     monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
+    monkeypatch.setitem(SMALL, "max_steps", 4)
 
 
 @pytest.fixture(scope="module")
