@@ -29,11 +29,11 @@ class Pixels(nn.Module):
 
 
 class Timm(nn.Module):
-    "A ResNet of timm with random weights."
+    "A ResNet of timm with random weights, and 32 numbers at its end: SAP fits a reader for each."
 
     def __init__(self):
         super().__init__()
-        self.network = timm.create_model("resnet10t", num_classes=0, in_chans=1)
+        self.network = timm.create_model("resnet10t", num_classes=32, in_chans=1)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.float() / 255)
