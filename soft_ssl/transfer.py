@@ -66,14 +66,15 @@ def extract(
     encoder: nn.Module,  # uint8 `(B, C, H, W)` to `(B, D)`
     data: ImageData,
     rows: np.ndarray,  # `(N,)`: of the data set, at least one
-    cache: str | Path = "",  # folder to keep the features in; empty keeps them in memory
+    cache: str | Path = "",  # folder to keep the features in; empty keeps them in memory, as those of a function that is no module always are
     workers: int = 0,  # processes that read images
     batch_size: int = 256,  # images at a time
 ) -> np.ndarray:  # float32 `(N, D)`
     "The features of some images, in their order. Raises `ValueError` if they are not finite, or the file of them is damaged."
     device, file, kept = next(encoder.parameters()).device, None, None
-    if cache:
-        about = f"{weights_checksum(encoder)} {data.sha256} {data.image_shape}".encode()
+    if cache and isinstance(getattr(encoder, "read", encoder), nn.Module):  # of any other function nothing says which one it is
+        known_by = data.stamp if isinstance(data, LabelledPictures) else data.sha256
+        about = f"{weights_checksum(encoder)} {known_by} {data.image_shape}".encode()
         file = Path(cache) / f"features_{hashlib.sha256(about + rows.tobytes()).hexdigest()[:24]}.npy"
     if file is None or not file.exists():
         with nullcontext() if file is None else complete_file(file) as unfinished:
@@ -121,6 +122,7 @@ class FrozenBackbone:
         sizes = {part: 0 if all_of_them else n_sub_test for part in PARTS} | {"train": 0 if all_of_them else n_sub_train}
         self.rows = {part: data.rows(part, n, labelled=True) for part, n in sizes.items()}
         self.parts = [part for part in PARTS if len(self.rows[part])]
+        self.read: dict[str, Features] = {}  # by part, as far as they were asked for
         if not self.parts or not len(self.rows["train"]):
             raise ValueError(f"there are no images of {data.title} to {'test' if len(self.rows['train']) else 'train'} on: add some")
 
@@ -134,11 +136,6 @@ class FrozenBackbone:
             labels = factors.distinct(self.data.dataset.values[rows])[:, factors.names.index(self.factor)]
             self.read[part] = Features(extract(self.encoder, self.data.dataset, rows, self.cache, self.workers), labels.astype(np.int64))
         return self.read[part]
-
-    @cached_property
-    def read(self) -> dict[str, Features]:
-        "By part, as far as they were asked for."
-        return {}
 
     @cached_property
     def n_classes(self) -> int:

@@ -315,6 +315,15 @@ def test_a_run_goes_on_and_is_read_only_on_the_pictures_that_it_was_trained_on(t
     assert "was trained on (its checksum differs)" in refused(capsys, "evaluate", "byol", "knn", "--run_path", run.path, "--taus", "1", "--k", "1")
 
 
+def test_features_that_were_kept_are_not_those_of_other_test_pictures(tmp_path):
+    data = paint(tmp_path / "data", *files_of("train", "ant", "bee", n=4), *files_of("val", "ant", "bee"))
+    run = frozen_run(tmp_path / "run", data)
+    options = dict(checkpoint="best", taus="1", k=1)
+    first = evaluate(run.path, knn, **options).set_index("feature")["score"]["encoded"]
+    Image.new("RGB", (8, 8), COLOURS["bee"]).save(data / "val" / "ant" / "0.png")  # in the colour of the other class
+    assert (first, evaluate(run.path, knn, **options).set_index("feature")["score"]["encoded"]) == (1, 0.75)
+
+
 # ---- names ----
 
 
