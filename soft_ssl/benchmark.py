@@ -46,7 +46,7 @@ from torchvision import transforms
 
 from .byol import BYOL
 from .datasets import SplitData, load
-from .devices import keep_memory
+from .devices import keep_memory, processor
 from .files import complete_file
 from .learner import fit, stream_seed
 from .method import Network, make_parts
@@ -579,16 +579,7 @@ def roofline(
 # %% ../nbs/94_benchmark.ipynb #5dcf17a8
 def machine() -> dict[str, str]:
     "What the numbers were measured on."
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    about = {"cpu": cpu, "threads": str(torch.get_num_threads())} | provenance()
-    return about | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+    return {"processor": processor(), "threads": str(torch.get_num_threads())} | provenance()
 
 
 def plot_races(compared: pd.DataFrame, title: str) -> Figure:
@@ -656,6 +647,6 @@ def benchmark(
         keep("roofline", roofline(data, at_64[list(MODES)].to_dict(), **STUDY_SIZE))
     keep("processes", pd.DataFrame(processes, columns=["measure", "contestant", "value"]))
     save_figure(
-        plot_races(compared, f"{machine()['cpu']}, {torch.get_num_threads()} threads"), out / "races.png"
+        plot_races(compared, f"{processor()}, {torch.get_num_threads()} threads"), out / "races.png"
     )
     return compared

@@ -5,31 +5,39 @@
 # %% ../nbs/93_devices.ipynb #eb477715
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple, TYPE_CHECKING
 import copy
 import ctypes
 import gc
+import hashlib
+import json
 import math
 import os
 import platform
 import signal
 import sys
 import threading
+import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .files import cache_folder, complete_file
+
 if TYPE_CHECKING:
     from accelerate.state import PartialState
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'M_MMAP_MAX', 'M_TRIM_THRESHOLD', 'OUT_OF_MEMORY', 'process_state',
-           'choose_precision', 'choose_compile', 'is_compiled', 'compile_encoders', 'keep_memory', 'stop_signal',
-           'ignore_signals', 'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
+__all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'TIMED_IMAGES', 'WORTH_CHANGING', 'M_MMAP_MAX', 'M_TRIM_THRESHOLD',
+           'OUT_OF_MEMORY', 'process_state', 'Mode', 'possible_modes', 'is_compiled', 'compile_encoders',
+           'seconds_a_step', 'processor', 'mode_seconds', 'choose_mode', 'keep_memory', 'stop_signal', 'ignore_signals',
+           'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
 
 # %% ../nbs/93_devices.ipynb #b7b08a37
 def process_state() -> PartialState:
@@ -44,33 +52,36 @@ COMPILES = ("off", "on", "auto")
 STEPS_WORTH_COMPILING = 300
 
 
-def choose_precision(
+class Mode(NamedTuple):
+    "How a network is computed."
+
+    precision: str  # fp32, bf16 or fp16
+    compile: bool
+
+    @property
+    def name(self) -> str:
+        "In words."
+        return f"{self.precision}, {'compiled' if self.compile else 'eager'}"
+
+
+def possible_modes(
     precision: str,  # one of `PRECISIONS`
-    device: torch.device,
-) -> str:  # fp32, bf16 or fp16
-    "bfloat16 under `auto` where the device computes in it. Raises `ValueError` for a name that is none, or fp16 without a GPU."
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, but is {precision!r}")
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError("fp16 needs a CUDA device: use --precision fp32 or bf16")
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # PyTorch has no public name for it
-    return "bf16" if device.type == "cpu" and supported() else "fp32"
-
-
-def choose_compile(
     compile: str,  # one of `COMPILES`
     steps: int,  # of the whole run, so that one that was stopped is computed like one that was not
-) -> bool:
-    "Whether to compile: under `auto` if there are enough steps to win back the time it takes."
-    if compile not in COMPILES:
-        raise ValueError(f"compile must be one of {', '.join(COMPILES)}, but is {compile!r}")
-    return compile == "on" or (compile == "auto" and steps >= STEPS_WORTH_COMPILING)
+    device: torch.device,
+) -> list[Mode]:  # the plainest first
+    "What `auto` may come to. Raises `ValueError` for a name that is none, or fp16 without a GPU."
+    for option, value, choices in (("precision", precision, PRECISIONS), ("compile", compile, COMPILES)):
+        if value not in choices:
+            raise ValueError(f"{option} must be one of {', '.join(choices)}, but is {value!r}")
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError("fp16 needs a CUDA device: use --precision fp32 or bf16")
+    half = device.type == "cpu" or torch.cuda.is_bf16_supported()
+    precisions = ["fp32", *(["bf16"] if half else [])] if precision == "auto" else [precision]
+    compiles = [False, *([True] if steps >= STEPS_WORTH_COMPILING else [])] if compile == "auto" else [compile == "on"]
+    return [Mode(precision, compiled) for compiled in compiles for precision in precisions]
 
-
+# %% ../nbs/93_devices.ipynb #69cf5f9b
 def is_compiled(module: nn.Module) -> bool:
     "Whether `module.compile()` was called. PyTorch has no public name for what that sets."
     return module._compiled_call_impl is not None
@@ -102,6 +113,97 @@ def compile_encoders(
         encoder.load_state_dict(state)
         encoder.zero_grad(set_to_none=True)
     return compiled
+
+# %% ../nbs/93_devices.ipynb #4338c55f
+TIMED_IMAGES = 32  # on a CPU; a GPU is timed with the whole batch, which it needs to be busy
+
+
+def seconds_a_step(
+    encoders: Sequence[nn.Module],  # the student's first: gradients flow through it alone
+    images: Tensor,  # uint8 `(B, C, H, W)`
+    mode: Mode,
+    best: float = math.inf,  # of the modes before: three times as long is too long to look at twice
+) -> float:  # infinite where the mode does not work
+    "Forward and backward, the better of two after one that does not count."
+    copies, autocast = copy.deepcopy(list(encoders)), partial(torch.autocast, images.device.type, torch.bfloat16, enabled=mode.precision == "bf16")
+    copies = [encoder.to(images.device).train() for encoder in copies]
+    if mode.compile and not compile_encoders(copies, images, autocast):
+        return math.inf
+    spent = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for number, encoder in enumerate(copies):
+            with autocast(), torch.no_grad() if number else nullcontext():
+                z = encoder(images)
+            if not number:
+                z.float().square().mean().backward()
+        if images.device.type == "cuda":
+            torch.cuda.synchronize()
+        spent.append(time.perf_counter() - start)
+        if spent[-1] > 3 * best:
+            break
+    return min(spent[1:] or spent)
+
+
+def processor() -> str:
+    "The name of this machine's processor, and of its GPU."
+    table, name = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in table.read_text().splitlines() if line.startswith("model name")] if table.exists() else []
+    return ", ".join([names[0] if names else name, *([torch.cuda.get_device_name()] if torch.cuda.is_available() else [])])
+
+
+def mode_seconds(
+    encoders: Sequence[nn.Module],  # the student's first
+    images: Tensor,  # uint8 `(B, C, H, W)`
+    modes: Sequence[Mode],
+) -> dict[str, float]:  # by the name of a mode
+    "Seconds a step in each mode; measured once and then remembered in the user's cache."
+    about = [processor(), torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), str(encoders[0]), list(images.shape), len(encoders)]
+    key, file = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16], cache_folder() / "modes.json"
+    try:
+        kept = json.loads(file.read_text())
+        known = {name: float(seconds) for name, seconds in kept[key].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        kept, known = {}, {}
+    if {mode.name for mode in modes} <= known.keys():
+        return {mode.name: known[mode.name] for mode in modes}
+    some = images if images.device.type == "cuda" else images[:TIMED_IMAGES]
+    for mode in modes:
+        known[mode.name] = seconds_a_step(encoders, some, mode, min(known.values(), default=math.inf))
+    with suppress(OSError), complete_file(file) as unfinished:
+        unfinished.write_text(json.dumps((kept if isinstance(kept, dict) else {}) | {key: known}) + "\n")
+    return {mode.name: known[mode.name] for mode in modes}
+
+
+WORTH_CHANGING = 0.95  # of the time of a plainer mode
+
+
+def choose_mode(
+    encoders: Sequence[nn.Module],  # the student's first
+    example: Callable[[], Tensor],  # gives a batch, uint8 `(B, C, H, W)`, on the device
+    modes: Sequence[Mode],  # the plainest first
+) -> Mode:
+    "The fastest; on several processes the first one's choice. Says in one line what was measured, and warns of a bfloat16 that is only imitated."
+    state, native = process_state(), getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # PyTorch has no public name for it
+    imitated = state.device.type == "cpu" and modes[0].precision == "bf16" and not native()
+    if not encoders or (len(modes) == 1 and not imitated):
+        return modes[0]
+    chosen, said = 0, ""
+    if state.is_main_process:
+        with torch.random.fork_rng():
+            seconds = mode_seconds(encoders, example(), [Mode("fp32", False), Mode("bf16", False)] if imitated and len(modes) == 1 else modes)
+        said = ", ".join(f"{name} {1000 * spent:.3g} ms" for name, spent in seconds.items())
+        for number, mode in enumerate(modes):
+            chosen = number if seconds[mode.name] < WORTH_CHANGING * seconds[modes[chosen].name] else chosen
+        if len(modes) > 1:
+            print(f"{modes[chosen].name} (a step of the encoder: {said})", file=sys.stderr)
+        elif (slower := seconds["bf16, eager"] / seconds["fp32, eager"]) > 1:
+            warnings.warn(f"this processor only imitates bf16, which takes {slower:.1f} times as long as fp32 here: use --precision auto or fp32", stacklevel=2)
+    if state.num_processes > 1:
+        index = torch.tensor(chosen, device=state.device)
+        torch.distributed.broadcast(index, 0)
+        chosen = int(index)
+    return modes[chosen]
 
 # %% ../nbs/93_devices.ipynb #39afe7cb
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # numbers of the options in glibc's malloc.h

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from .byol import BYOL
 from .datasets import SplitData, load
 from .decorrelation import BarlowTwins, VICReg
-from .devices import choose_compile, choose_precision, process_state
+from .devices import process_state
 from .files import complete_file, find_named, printable
-from .learner import ImageBatches, PictureBatches, count_steps, fit, stream_seed
+from .learner import ImageBatches, PictureBatches, count_steps, fit, mode_of, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
 from .metrics import disentanglement, toposim
 from .networks import extra, make_encoder
@@ -523,10 +523,15 @@ def begun(
     return before
 
 
-def resolve(config: dict[str, Any], steps: int) -> dict[str, str]:  # precision and compile
+def resolve(
+    config: dict[str, Any],  # every option of the method
+    built: Method,
+    batches: ImageBatches | PictureBatches,
+    steps: int,  # of the whole run
+) -> dict[str, str]:  # precision and compile
     "What `auto` comes to on this machine."
-    compiled = choose_compile(config["compile"], steps)
-    return {"precision": choose_precision(config["precision"], process_state().device), "compile": "on" if compiled else "off"}
+    mode = mode_of(built, batches, config["precision"], config["compile"], steps)
+    return {"precision": mode.precision, "compile": "on" if mode.compile else "off"}
 
 
 TIMED_STEPS = 8
@@ -541,9 +546,9 @@ def estimated_time(
     "How long a run would take on this machine, by a few of its steps and one of its evaluations; nothing is kept."
     steps, built = steps_of(config, data), build_method(config, data.dataset.image_shape, data.statistics())
     brief = {"max_steps": min(steps, TIMED_STEPS), "log_every": 1, "show_progress": False, "tracker": "none"}
-    options = {name: value for name, value in (config | resolve(config, steps) | brief).items() if name in options_of(fit)}
-    images = config["train_batch_size"] * config["accumulate"]
-    rows = fit(built, make_batches(config, data, image_memory), **options) if steps else None
+    batches, images = make_batches(config, data, image_memory), config["train_batch_size"] * config["accumulate"]
+    options = {name: value for name, value in (config | resolve(config, built, batches, steps) | brief).items() if name in options_of(fit)}
+    rows = fit(built, batches, **options) if steps else None
     a_step = 0.0 if rows is None else images / float(rows["images_per_second"].iloc[len(rows) // 2 :].median())
     begun, n_evaluations = time.perf_counter(), 0
     if probe:
@@ -572,7 +577,8 @@ def train_in(
     if probe and is_finished(run, steps_of(config, data)):
         return
     built = build_method(config, data.dataset.image_shape, data.statistics())
-    resolved = before.get("resolved") or resolve(config, steps_of(config, data))  # what `auto` came to at the first start
+    batches = make_batches(config, data, image_memory)
+    resolved = before.get("resolved") or resolve(config, built, batches, steps_of(config, data))  # what `auto` came to at the first start
     state.wait_for_everyone()  # all have looked before anything is written
     if state.is_main_process:
         if not before:
@@ -585,7 +591,7 @@ def train_in(
         return scores, mean_skill(scores, config["select_on"])
 
     fit(
-        built, make_batches(config, data, image_memory), run, evaluate if probe else None, reload, online_probes(built, data, config["taus"]),
+        built, batches, run, evaluate if probe else None, reload, online_probes(built, data, config["taus"]),
         **{name: value for name, value in (config | resolved).items() if name in options_of(fit)},
     )  # fmt: skip
     if probe and state.is_main_process:

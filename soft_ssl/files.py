@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MEGABYTE', 'LEAST_ROOM', 'BROKEN_TAR', 'TIMEOUT', 'MOST_BYTES', 'HOSTS', 'PICTURE_FORMATS', 'PICTURE_SUFFIXES',
-           'complete_file', 'check_room', 'expand', 'printable', 'file_lock', 'remove_unfinished', 'file_digest',
-           'open_npz', 'npz_shape', 'npz_rows', 'untar', 'check_address', 'CheckedRedirects', 'open_url', 'download',
-           'fetch', 'append', 'on_white', 'in_8_bits', 'read_picture', 'check_inside', 'visible', 'pictures_below',
-           'picture_names', 'listing_digest', 'folder_files', 'folder_stamp', 'find_named', 'base_of']
+           'complete_file', 'cache_folder', 'check_room', 'expand', 'printable', 'file_lock', 'remove_unfinished',
+           'file_digest', 'open_npz', 'npz_shape', 'npz_rows', 'untar', 'check_address', 'CheckedRedirects', 'open_url',
+           'download', 'fetch', 'append', 'on_white', 'in_8_bits', 'read_picture', 'check_inside', 'visible',
+           'pictures_below', 'picture_names', 'listing_digest', 'folder_files', 'folder_stamp', 'find_named', 'base_of']
 
 # %% ../nbs/91_files.ipynb #73d59fa4
 MEGABYTE = 2**20
@@ -59,6 +59,11 @@ def complete_file(
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+# %% ../nbs/91_files.ipynb #3be055c7
+def cache_folder() -> Path:
+    "For what this machine need not work out twice: in `XDG_CACHE_HOME`, or `~/.cache`."
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "soft_ssl"
 
 # %% ../nbs/91_files.ipynb #273cfe79
 LEAST_ROOM = 2**22  # bytes that stay free, for what a library has not written yet

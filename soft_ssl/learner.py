@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .bottleneck import check_at_least, gathered, n_processes, own_part
 from soft_ssl.devices import (
-    choose_compile, choose_precision, compile_encoders, ignore_signals, keep_memory, oom_advice, out_of_memory, process_state, release_memory, stop_signal,
+    Mode, choose_mode, compile_encoders, ignore_signals, keep_memory, oom_advice, out_of_memory, possible_modes, process_state, release_memory, stop_signal,
 )
 from .factors import StoredImages
 from .method import Method, Objective, Progress, collapsed
@@ -41,7 +41,8 @@ __all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SECONDS_BETWEEN_CHECKPOINTS',
            'Batch', 'ImageRows', 'ImageBatches', 'Pictures', 'Views', 'PictureBatches', 'learning_rate',
            'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal', 'FiniteCheck', 'Metrics', 'ProgressBar',
            'in_notebook', 'LivePlot', 'FirstStep', 'Snapshots', 'Evaluation', 'check_not_negative', 'from_environment',
-           'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit', 'fit']
+           'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit',
+           'encoders_of', 'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
 STREAMS = ("weights", "order", "step", "prepare", "views")
@@ -857,6 +858,23 @@ def check_fit(
         raise ValueError(f"train_batch_size must be at least 2{'' if processes == 1 else f' on each of {processes} processes, and a multiple of them'}, but is {batch_size}")
 
 
+def encoders_of(method: Objective) -> list[nn.Module]:
+    "The student's, and the teacher's; an objective without a student has none."
+    return [network.encoder for network in (getattr(method, "student", None), getattr(method, "teacher", None)) if network is not None]
+
+
+def mode_of(
+    method: Objective,
+    batches: ImageBatches | PictureBatches,
+    precision: str,  # fp32, bf16, fp16 or auto
+    compile: str,  # off, on or auto
+    steps: int,  # of the whole run
+) -> Mode:
+    "The precision a method is trained in, and whether its encoders are compiled: under `auto` the fastest by a few timed steps."
+    device = process_state().device
+    return choose_mode(encoders_of(method), lambda: batches.first_views(0, device)[0], possible_modes(precision, compile, steps, device))
+
+
 def fit(
     method: Objective,
     images: Tensor | StoredImages | ImageBatches | PictureBatches,  # uint8 `(N, C, H, W)`, in memory or in a file; or batches of them
@@ -907,6 +925,7 @@ def fit(
     steps, per_epoch = count_steps(len(batches), batches.batch_size, accumulate, max_steps, epochs)
     warmup = min(steps, round(warmup_epochs * per_epoch)) if warmup_epochs else warmup_steps
     scale = batches.batch_size / 256 if scale_lr else 1.0
+    mode = mode_of(method, batches, precision, compile, steps)
     finite = FiniteCheck(log_every, run)
     watching: list[Callback] = [StopSignal(), *([] if online is None else [OnlineProbe(online, scale * probe_lr)])]
     if run is not None:
@@ -920,12 +939,11 @@ def fit(
         watching.append(Checkpoints(run, seconds, finite.check, keep_best=evaluate is None))
     learner = Learner(
         method, batches, make_optimizer(method, optimizer, lr, wd, momentum, lars_eta, lars_clip, exclude_bias_norm),
-        lambda step: scale * learning_rate(step, lr, warmup, steps, scheduler, min_lr), steps, accumulate, choose_precision(precision, device), seed, watching,
+        lambda step: scale * learning_rate(step, lr, warmup, steps, scheduler, min_lr), steps, accumulate, mode.precision, seed, watching,
         **({} if tracker == "none" else dict(log_with=tracker, project_dir=None if run is None else run.path)),
     )  # fmt: skip
-    if choose_compile(compile, steps):
-        encoders = [network.encoder for network in (method.student, getattr(method, "teacher", None)) if network is not None]
-        compile_encoders(encoders, batches.first_views(0, device)[0], learner.accelerator.autocast)
+    if mode.compile:
+        compile_encoders(encoders_of(method), batches.first_views(0, device)[0], learner.accelerator.autocast)
     try:
         learner.fit()
     except Stopped as stopped:

@@ -27,15 +27,15 @@ def uniform(
 
 def take_pixels(
     images: Tensor,  # uint8 `(B, C, H, W)`
-    rows: Tensor,  # int64, broadcasts to `(B, H, W)`: the row that each pixel of the view is copied from
+    rows: Tensor,  # whole numbers, broadcasts to `(B, H, W)`: the row that each pixel of the view is copied from
     columns: Tensor,  # likewise
 ) -> Tensor:  # uint8 `(B, C, H, W)`; black where the row or column lies outside
     "Copies each pixel of the view from a place in its image."
     batch, channels, height, width = images.shape
-    outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
-    source = (rows * width + columns).masked_fill(outside, 0).expand(batch, height, width).reshape(batch, 1, -1)
-    taken = images.flatten(2).gather(2, source.expand(-1, channels, -1)).view(images.shape)
-    return taken.masked_fill(outside.expand(batch, height, width)[:, None], 0)
+    bordered = F.pad(images, (1, 1, 1, 1)).flatten(2)  # what lies outside is copied from the border
+    source = (rows.clamp(-1, height) + 1) * (width + 2) + (columns.clamp(-1, width) + 1)
+    source = source.long().expand(batch, height, width).reshape(batch, 1, -1)
+    return bordered.gather(2, source.expand(-1, channels, -1)).view(images.shape)
 
 # %% ../nbs/01d_views.ipynb #78f8dc5e
 def turn_and_scale(
@@ -52,8 +52,8 @@ def turn_and_scale(
     )
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
-    columns = (cos * x + sin * y + (width - 1) / 2).round().long()
-    rows = (cos * y - sin * x + (height - 1) / 2).round().long()
+    columns = (cos * x + sin * y + (width - 1) / 2).round()
+    rows = (cos * y - sin * x + (height - 1) / 2).round()
     return take_pixels(images, rows, columns)
 
 # %% ../nbs/01d_views.ipynb #2548aa37

@@ -10,6 +10,7 @@ from fuzz import SMALL, answer, draw_nothing, prepare, words_of
 
 from soft_ssl import experiment, mpi3d
 from soft_ssl.datasets import data_file, load
+from soft_ssl.devices import Mode
 from soft_ssl.factors import FactorDataset, write_factor_file
 
 
@@ -52,21 +53,23 @@ def test_a_constant_run_goes_on_with_more_steps_and_repeats_to_the_same_scores(p
 
 
 def test_what_auto_came_to_is_kept(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "choose_precision", lambda precision, device: "bf16" if precision == "auto" else precision)
+    monkeypatch.setattr(experiment, "mode_of", lambda method, batches, precision, *more: Mode("bf16" if precision == "auto" else precision, False))
     assert answer(line(place, tmp_path, precision="auto", compile="auto"))[0] == 0
     run = tmp_path / "default" / "run"
     assert json.loads((run / "config.json").read_text())["resolved"] == {"precision": "bf16", "compile": "off"}
-    monkeypatch.setattr(experiment, "choose_precision", lambda precision, device: "fp32" if precision == "auto" else precision)  # another machine
+    monkeypatch.setattr(experiment, "mode_of", lambda method, batches, precision, *more: Mode("fp32" if precision == "auto" else precision, False))  # another machine
     assert answer([*line(place, tmp_path, precision="auto", compile="auto", max_steps=8), "--reload"])[0] == 0
     assert json.loads((run / "config.json").read_text())["resolved"]["precision"] == "bf16"
     assert difference(run, tmp_path) == 0
 
 
-def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it(place):
+def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it(place, monkeypatch):
     data = load("mpi3d_toy", 3, data_path=place / "data")
     config = experiment.full_config("byol", dict(compile="auto", max_steps=400))
+    built, batches = experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
+    monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])  # as if compiled were the faster
     for more, expected in ({}, "on"), ({"max_steps": 10}, "off"), ({"max_steps": 0, "epochs": 400}, "on"):
-        assert experiment.resolve(config, experiment.steps_of(config | more, data))["compile"] == expected
+        assert experiment.resolve(config | more, built, batches, experiment.steps_of(config | more, data))["compile"] == expected
 
 
 def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
