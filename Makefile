@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix bench study digits faults fuzz installations soak lab docs readme notebooks clean
+.PHONY: help setup train test matrix bench gpu study digits faults fuzz installations soak lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ matrix: setup ## every method, bottleneck, data set and encoder: ten steps and a
 
 bench: setup ## speed and memory against the plain formulation (half an hour; `soft-ssl benchmark --quick`: two minutes)
 	$(BIN)/soft-ssl benchmark
+
+gpu: setup ## what one GPU gives, in ten minutes and without a network: equal values, a stopped run, races, cells of the full study
+	$(BIN)/python tests/gpu.py
 
 study: setup ## does soft discretization generalise? many runs into one table (an hour on two cores; goes on where it stopped)
 	$(BIN)/soft-ssl study --out_path nbs/results/study/laptop

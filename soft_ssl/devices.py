@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'TIMED_IMAGES', 'WORTH_CHANGING', 'M_MMAP_MAX', 'M_TRIM_THRESHOLD',
            'OUT_OF_MEMORY', 'process_state', 'Mode', 'possible_modes', 'is_compiled', 'compile_encoders',
-           'seconds_a_step', 'processor', 'mode_seconds', 'choose_mode', 'keep_memory', 'stop_signal', 'ignore_signals',
-           'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
+           'seconds_a_step', 'processor', 'mode_seconds', 'imitates_bf16', 'choose_mode', 'keep_memory', 'stop_signal',
+           'ignore_signals', 'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
 
 # %% ../nbs/93_devices.ipynb #b7b08a37
 def process_state() -> PartialState:
@@ -169,7 +169,9 @@ def mode_seconds(
         return {mode.name: known[mode.name] for mode in modes}
     some = images if images.device.type == "cuda" else images[:TIMED_IMAGES]
     for mode in modes:
-        known[mode.name] = seconds_a_step(encoders, some, mode, min(known.values(), default=math.inf))
+        best = min(known.values(), default=math.inf)
+        hopeless = mode.compile and known.get(Mode(mode.precision, False).name, 0) > 3 * best  # compiling takes a minute
+        known[mode.name] = math.inf if hopeless else seconds_a_step(encoders, some, mode, best)
     with suppress(OSError), complete_file(file) as unfinished:
         unfinished.write_text(json.dumps((kept if isinstance(kept, dict) else {}) | {key: known}) + "\n")
     return {mode.name: known[mode.name] for mode in modes}
@@ -178,14 +180,20 @@ def mode_seconds(
 WORTH_CHANGING = 0.95  # of the time of a plainer mode
 
 
+def imitates_bf16(device: torch.device) -> bool:
+    "Whether bfloat16 is computed in single precision and rounded, which is slow."
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # PyTorch has no public name for it
+    return not native() if device.type == "cpu" else not torch.cuda.is_bf16_supported()
+
+
 def choose_mode(
     encoders: Sequence[nn.Module],  # the student's first
     example: Callable[[], Tensor],  # gives a batch, uint8 `(B, C, H, W)`, on the device
     modes: Sequence[Mode],  # the plainest first
 ) -> Mode:
     "The fastest; on several processes the first one's choice. Says in one line what was measured, and warns of a bfloat16 that is only imitated."
-    state, native = process_state(), getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # PyTorch has no public name for it
-    imitated = state.device.type == "cpu" and modes[0].precision == "bf16" and not native()
+    state = process_state()
+    imitated = modes[0].precision == "bf16" and imitates_bf16(state.device)
     if not encoders or (len(modes) == 1 and not imitated):
         return modes[0]
     chosen, said = 0, ""

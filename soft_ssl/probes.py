@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from . import kernels
 from .datasets import SplitData
 from .devices import keep_memory
 from .factors import Factors, ImageData
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS', 'PARTS',
-           'is_one_hot', 'counts_bytes', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes',
-           'spread_or_1', 'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches',
-           'image_batches', 'feature_batches', 'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes',
-           'linear_probe', 'logistic_probe', 'skill', 'score_table', 'plot_probes', 'few_labels']
+           'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes', 'spread_or_1', 'RidgeProbes',
+           'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches', 'image_batches', 'feature_batches',
+           'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe', 'logistic_probe', 'skill',
+           'score_table', 'plot_probes', 'few_labels']
 
 # %% ../nbs/03_probes.ipynb #d3c42db9
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
@@ -43,14 +44,6 @@ def is_one_hot(
     return torch.equal(x, x.bool().to(x.dtype))
 
 
-def counts_bytes(
-    device: torch.device,
-) -> bool:
-    "Whether bytes can be multiplied into whole numbers fast here (the VNNI instructions of a processor)."
-    supported = getattr(torch.cpu, "_is_avx512_vnni_supported", getattr(torch.cpu, "_is_vnni_supported", lambda: False))
-    return device.type == "cpu" and hasattr(torch, "_int_mm") and torch.backends.mkldnn.is_available() and supported()
-
-
 def in_parts(
     y: Tensor,  # float64 `(n, T)` from -2 to 2, n under 2**22
 ) -> Tensor:  # float32 `(n, 2T)`; both halves together are `y`
@@ -61,14 +54,17 @@ def in_parts(
 
 
 def add_products(
-    total: Tensor,  # float64 `(D, D)`, changed in place up to its diagonal
-    x: Tensor,  # `(n, D)`, n under 2**24: float64, or one-hot in int8 or float32
+    total: Tensor,  # float64 `(D, D)`, changed in place; above its diagonal there is nothing of use afterwards
+    x: Tensor,  # `(n, D)`, n under 2**24: float64, or zeros and ones in int8
 ) -> None:
     "Adds the lower half of `x.T @ x` to a total: in double precision, or exact counts."
-    multiply = torch._int_mm if x.dtype == torch.int8 else torch.mm
+    if x.dtype == torch.int8:
+        if kernels.add_pair_counts(total, x):
+            return
+        x = x.float()  # up to 2**24 it counts exactly
     for start in range(0, x.shape[1], COLUMNS_AT_ONCE):
         end = start + COLUMNS_AT_ONCE
-        total[start:end, :end] += multiply(x[:, start:end].T, x[:, :end])
+        total[start:end, :end] += x[:, start:end].T @ x[:, :end]
 
 
 def mirror(
@@ -77,6 +73,8 @@ def mirror(
     "Copies what stands under the diagonal to the other side of it."
     for start in range(0, len(total), COLUMNS_AT_ONCE):
         end = start + COLUMNS_AT_ONCE
+        block = total[start:end, start:end]
+        block.copy_(block.tril() + block.tril(-1).T)
         total[:start, start:end] = total[start:end, :start].T
     return total
 
@@ -210,7 +208,7 @@ class RidgeProbes(Probes):
         self.y_sum += y.sum(0)
         parts = in_parts(y) if counted else y
         self.xy += sum((parts.T @ x).double().split(y.shape[1])).T
-        add_products(self.xx, counts if counted and counts_bytes(x.device) else x)
+        add_products(self.xx, counts if counted else x)
 
     def solve(self) -> RidgeProbes:
         "Computes the weights from what was added, and forgets it. Raises `ValueError` if that was nothing, or not finite."

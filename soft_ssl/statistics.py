@@ -21,11 +21,11 @@ from .probes import PARTS, skill
 
 # %% auto #0
 __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'GEOMETRY', 'SIDES',
-           'Interval', 'interval', 'sign_flip_test', 't_test', 'holm', 'equivalence_test', 'power', 'seeds_needed',
-           'keys_of', 'label_of', 'read_scores', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs',
-           'verdict', 'compare', 'differences', 'where', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies',
-           'at_temperatures', 'plot_tau', 'plot_steps', 'plot_sizes', 'beside_geometry', 'plot_geometry', 'Claim',
-           'read_claims', 'judge', 'in_words']
+           'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm', 'equivalence_test', 'power',
+           'seeds_needed', 'keys_of', 'label_of', 'read_scores', 'with_gap', 'by_factor', 'over_factors', 'at_the_end',
+           'pairs', 'verdict', 'compare', 'differences', 'where', 'plot_levels', 'plot_differences', 'plot_gaps',
+           'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'plot_sizes', 'beside_geometry', 'plot_geometry',
+           'Claim', 'read_claims', 'judge', 'in_words', 'factor_by_factor', 'plot_answer', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -515,3 +515,59 @@ def in_words(judged: pd.DataFrame) -> str:
         lines += [f"**{heading}**", ""] + [f"- {row.sentence}. *({row.what}; {row.evidence})*" for row in part.itertuples()]
         lines += ["- Nothing that was asked.", ""] if part.empty else [""]
     return "\n".join(lines)
+
+# %% ../nbs/04b_statistics.ipynb #a22964a3
+READINGS = {"z without the bottleneck": ("Continuous", "encoded"), "z with it": ("Softmax", "encoded"), "the soft code": ("Softmax", "embedding")}
+
+
+def factor_by_factor(
+    scores: pd.DataFrame,  # of `read_scores`
+    K: int,
+    split: str = "test",  # iid, val or test
+) -> pd.DataFrame:  # columns reading, factor, metric, chance, seed, untrained, score
+    "What a probe reads of each factor before and after training, for each of `READINGS` and each seed."
+    asked, keys = scores[(scores["K"] == K) & (scores["split"] == split) & scores["metric"].isin(PROBE_METRICS)], ["reading", "factor", "metric", "chance", "seed"]
+    tables = [asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading) for reading, (label, feature) in READINGS.items()]
+    table = pd.concat(tables)
+    last, first = at_the_end(table).set_index(keys)["score"], table[table["step"] == 0].set_index(keys)["score"]
+    return pd.DataFrame({"untrained": first, "score": last}).reset_index()
+
+
+def plot_answer(
+    answer: pd.DataFrame,  # of `factor_by_factor`
+    title: str,
+) -> Figure:
+    "A panel for each factor: a point for each seed, a cross for the mean of the untrained networks, a dotted line for chance."
+    factors = list(dict.fromkeys(answer["factor"]))
+    fig, axes = plt.subplots(1, len(factors), figsize=(2 * len(factors), 1.7), sharey=True, layout="constrained")
+    for ax, factor in zip(axes, factors):
+        shown = answer[answer["factor"] == factor]
+        for row, (reading, colour) in enumerate(zip(READINGS, ("C0", "C1", "C2"))):
+            read = shown[shown["reading"] == reading]
+            ax.plot(read["score"], [row] * len(read), "o", color=colour, ms=5, alpha=0.8)
+            ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
+        ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
+        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(-0.05, answer[["score", "untrained"]].min().min()), 1.03), ylim=(len(READINGS) - 0.5, -0.5))
+        ax.set_yticks(range(len(READINGS)), list(READINGS))
+    fig.suptitle(title, fontsize="medium")
+    return fig
+
+
+def answer_in_words(answer: pd.DataFrame) -> str:
+    "A sentence for the factors that the soft code says better than $z$ of a network without the bottleneck, for those it says worse, for those where the seeds do not tell, and for those that are below chance whatever is read."
+    parts: dict[str, list[str]] = {}
+    for factor, table in answer.groupby("factor", sort=False):
+        by = {reading: read["score"] for reading, read in table.groupby("reading")}
+        plain, soft = by["z without the bottleneck"], by["the soft code"]
+        means = ", ".join(f"{by[reading].mean():.2f}" for reading in READINGS)
+        chance = f", chance {table['chance'].iloc[0]:.2f}" if table["metric"].iloc[0] == "accuracy" else ""
+        if all(scores.mean() < table["chance"].iloc[0] for scores in by.values()):
+            said = "Below chance whatever is read, because training shows the factor only together with another"
+        elif soft.min() > plain.max():
+            said = "Read better from the soft code, in every seed"
+        elif soft.max() < plain.min():
+            said = "Read worse from the soft code, in every seed"
+        else:
+            said = "No difference that the seeds can tell"
+        parts.setdefault(said, []).append(f"{factor} ({means}{chance})")
+    return " ".join(f"{said}: {', '.join(factors)}." for said, factors in parts.items())

@@ -15,6 +15,7 @@ __all__ = ['LAPTOP', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'PLACES', 
 import hashlib
 import inspect
 import json
+import math
 import os
 import signal
 import subprocess
@@ -554,6 +555,7 @@ def run_cells(
     workers: int = 0,  # cells at a time; 0: as many as there are cores for, or all of them on a cluster
     threads: int = 1,  # of each cell
     cluster: str = "local",  # one of `CLUSTERS`
+    minutes: float = 0.0,  # stop after so long; 0: when all are done
 ) -> pd.DataFrame:  # the table of cells
     "Runs what is not done. Raises `KeyboardInterrupt` after it was asked to stop."
     folder, out = Path(folder), Path(out)
@@ -562,6 +564,7 @@ def run_cells(
     waiting = [path for path in paths if outcomes[path].get("state") != "done"]
     workers = workers or (max(1, (os.cpu_count() or 1) // threads) if cluster == "local" else len(cells))
     started: dict[Path, float] = {}
+    end = time.monotonic() + 60 * minutes if minutes else math.inf
 
     def begin(path: Path) -> int | None:
         if stop.is_set():
@@ -583,7 +586,7 @@ def run_cells(
         futures = {pool.submit(begin, path): path for path in waiting}
         pending = set(futures)
         try:
-            while pending and not stop.is_set():
+            while pending and not stop.is_set() and time.monotonic() < end:
                 bar.set_postfix_str(state())
                 ended, pending = wait(pending, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
                 for future in ended:
@@ -598,8 +601,11 @@ def run_cells(
             stop.set()  # whatever happened, no cell goes on alone
             wait(pending)
             write_tables(cells, folder, out)
+    how_far = f"{bar.n} of {len(cells)} cells done; the same command goes on from there"
     if asked:
-        raise KeyboardInterrupt(f"stopped with {bar.n} of {len(cells)} cells done; the same command goes on from there")
+        raise KeyboardInterrupt(f"stopped with {how_far}")
+    if bar.n < len(cells) and time.monotonic() >= end:
+        print(f"{minutes:g} minutes are over: {how_far}", file=sys.stderr)
     return gather(cells, folder)[1]
 
 
@@ -688,6 +694,7 @@ def study(
     workers: int = 0,  # cells at a time; 0: as many as there are cores for, or all of them on a cluster
     threads: int = 1,  # of each cell
     cluster: str = "local",  # local: on this machine; slurm: as jobs of a SLURM cluster
+    minutes: float = 0.0,  # stop after so long, and go on with the same command; 0: when all cells are done
     repeats: int = 0,  # compute so many random finished cells a second time, and compare
     dry_run: bool = False,  # say how much there is to do and what it costs, and stop
     images_per_second: float = 0.0,  # of one machine, for the estimate of a dry run; 0 says only the images
@@ -695,7 +702,7 @@ def study(
     debug: bool = False,  # a full traceback for every error
 ) -> pd.DataFrame:  # the table of cells, or of what was repeated, or of the estimate
     "Runs a grid of cells, or what is left of it. Raises `ValueError` if cells failed, after all others are done."
-    numbers = dict(workers=workers, threads=threads, repeats=repeats, images_per_second=images_per_second, price=price)
+    numbers = dict(workers=workers, threads=threads, minutes=minutes, repeats=repeats, images_per_second=images_per_second, price=price)
     check_options(numbers, options_of(study))
     grid = read_grid(size)
     cells = [cell | {"data_path": str(Path(data_path).expanduser())} for cell in expand(grid)]
@@ -712,7 +719,7 @@ def study(
     for cell in {(c["dataset"], c["dataset_K"]): c for c in map(configuration, cells)}.values():
         load_data(cell)  # what has to be drawn is drawn once, before all workers need it
     keep_claims(grid.get("claims", []), folder, out, begun=any(folder.glob("*/table.csv")))
-    table = run_cells(cells, folder, out, workers, threads, cluster)
+    table = run_cells(cells, folder, out, workers, threads, cluster, minutes)
     if (failed := table[table["state"] == "failed"]).size:
         raise ValueError(f"{len(failed)} of {len(cells)} cells failed, the first, {failed['run'].iloc[0]}, because: {failed['error'].iloc[0]}")
     return table
