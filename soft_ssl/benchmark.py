@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PLAIN_WORKERS', 'Work', 'PREPARED', 'STUDY_SIZE', 'LAPTOP_SIZE', 'MODES', 'GROWING', 'GROWS_FROM', 'PEAK_SIDE',
-           'PEAK_REPEATS', 'PlainCNN', 'copy_weights', 'plain_network', 'PlainViews', 'plain_fit', 'lightly_fit',
-           'get_ready', 'take_turn', 'peak_memory', 'importable', 'race', 'compare', 'modes_here', 'new_method',
-           'training_turn', 'training_race', 'transform_and_stack', 'feature_turn', 'feature_race', 'probe_turn',
-           'probe_race', 'seconds_to_first_step', 'seconds_to_import', 'equal_learning', 'plot_learning',
+           'PEAK_REPEATS', 'PlainCNN', 'copy_weights', 'plain_network', 'plain_copies', 'PlainViews', 'plain_fit',
+           'lightly_fit', 'get_ready', 'take_turn', 'peak_memory', 'importable', 'race', 'compare', 'modes_here',
+           'new_method', 'training_turn', 'training_race', 'transform_and_stack', 'feature_turn', 'feature_race',
+           'probe_turn', 'probe_race', 'seconds_to_first_step', 'seconds_to_import', 'equal_learning', 'plot_learning',
            'rate_on_processes', 'scaling', 'plot_scaling', 'profile', 'operations_per_second', 'roofline', 'machine',
            'plot_races', 'benchmark']
 
@@ -52,13 +52,12 @@ from .datasets import SplitData, load
 from . import kernels
 from .devices import Mode, imitates_bf16, keep_memory, processor
 from .files import complete_file
-from .learner import batch_indices, fit, stream_seed
+from .learner import ImageBatches, fit, stream_seed
 from .method import Network, make_parts
 from .networks import CNN, Encoder, InputNorm, extra
 from .plotting import save_figure, set_theme
 from .probes import RidgeProbes, feature_batches, linear_probe, skill
 from .runs import provenance
-from .views import VIEWS
 
 # %% ../nbs/94_benchmark.ipynb #43348802
 class PlainCNN(nn.Module):
@@ -116,6 +115,11 @@ def plain_network(
     embedder, projector = copy.deepcopy(network.embedder), copy.deepcopy(network.projector)
     return Network(encoder, embedder, copy.deepcopy(network.bottleneck), projector)
 
+
+def plain_copies(method: BYOL) -> tuple[Network, Network, nn.Module]:
+    "Student and teacher as `plain_network` makes them, and a copy of the predictor."
+    return plain_network(method.student), plain_network(method.teacher), copy.deepcopy(method.predictor)
+
 # %% ../nbs/94_benchmark.ipynb #03914abd
 PLAIN_WORKERS = 4
 
@@ -154,8 +158,7 @@ def plain_fit(
 ) -> tuple[list[float], Network]:  # the loss of every step, and the trained student
     "BYOL by its definition (arXiv 2006.07733, algorithm 1)."
     weight = next(method.parameters())  # where, and in which precision
-    student, teacher = plain_network(method.student), plain_network(method.teacher)
-    predictor = copy.deepcopy(method.predictor)
+    student, teacher, predictor = plain_copies(method)
     optimizer = torch.optim.AdamW([*student.parameters(), *predictor.parameters()], lr=lr, weight_decay=0.0)
     norm = method.student.encoder[0]
     assert isinstance(norm, InputNorm)
@@ -186,21 +189,17 @@ def plain_fit(
 def lightly_fit(
     method: BYOL,  # whose weights it starts from
     images: Tensor,  # uint8 `(N, C, H, W)`
-    seed: int = 0,
     max_steps: int = 500,
     train_batch_size: int = 32,
-    lr: float = 1e-3,
 ) -> tuple[list[float], Network]:  # the loss of every step, and the trained student
-    "BYOL by lightly's parts on whole batches. Raises `ValueError` if lightly is not installed."
+    "BYOL by lightly's parts, on the views that the kit draws. Raises `ValueError` if lightly is not installed."
     criterion, utils = extra("lightly.loss").NegativeCosineSimilarity(), extra("lightly.models.utils")
     weight, norm = next(method.parameters()), method.student.encoder[0]
-    student, teacher, predictor = plain_network(method.student), plain_network(method.teacher), copy.deepcopy(method.predictor)
+    student, teacher, predictor = plain_copies(method)
     utils.deactivate_requires_grad(teacher)
-    optimizer = torch.optim.AdamW([*student.parameters(), *predictor.parameters()], lr=lr, weight_decay=0.0, fused=True)
-    images, losses = images.to(weight.device), []
-    for step in range(max_steps):
-        batch, generator = images[torch.from_numpy(batch_indices(seed, step, train_batch_size, len(images)))], torch.Generator().manual_seed(stream_seed(seed, "step", step))
-        view1, view2 = (norm(VIEWS["resize"](batch, generator)).to(weight.dtype) for _ in range(2))
+    optimizer, losses = torch.optim.AdamW([*student.parameters(), *predictor.parameters()], lr=1e-3, weight_decay=0.0, fused=True), []
+    for batch in ImageBatches(images, "resize", train_batch_size).read(0, max_steps, weight.device):
+        view1, view2 = (norm(view).to(weight.dtype) for view in batch.views)
         utils.update_momentum(student, teacher, m=method.ema)
         with torch.no_grad():
             target1, target2 = (teacher(view, method.tau_teacher).projected for view in (view1, view2))
@@ -298,7 +297,7 @@ MODES = {mode.name: mode for mode in (Mode("fp32", False), Mode("fp32", True), M
 def modes_here() -> dict[str, dict[str, Any]]:  # options of `fit` by the name of a mode
     "The modes that this machine computes in."
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return {name: {"precision": mode.precision, "compile": "on" if mode.compile else "off"} for name, mode in MODES.items() if mode.precision == "fp32" or not imitates_bf16(device)}
+    return {name: mode.options for name, mode in MODES.items() if mode.precision == "fp32" or not imitates_bf16(device)}
 
 
 def new_method(data: SplitData, seed: int = 0, **options: Any) -> BYOL:
@@ -321,10 +320,12 @@ def training_turn(
     images, method = data.images("train"), new_method(data, **options)
 
     def work() -> float:
-        if mode in ("plain", "lightly"):
-            {"plain": plain_fit, "lightly": lightly_fit}[mode](method, images, max_steps=steps, train_batch_size=train_batch_size)
+        if mode == "plain":
+            plain_fit(method, images, max_steps=steps, train_batch_size=train_batch_size)
+        elif mode == "lightly":
+            lightly_fit(method, images, steps, train_batch_size)
         else:
-            fit(method, images, max_steps=steps, train_batch_size=train_batch_size, log_every=steps, show_progress=False, **modes_here()[mode])  # fmt: skip
+            fit(method, images, max_steps=steps, train_batch_size=train_batch_size, log_every=steps, show_progress=False, **MODES[mode].options)  # fmt: skip
         return steps * train_batch_size
 
     return work
@@ -578,7 +579,7 @@ def scaling(
             turn = partial(importable(training_turn), mode, data_path, max(2, 512 // batch), batch, **options)
             raced = compare(race({mode: turn}, 2, f"{name} {value}")).iloc[0]
             possible = roofline(data, {mode: raced["rate"]}, batch, **options).iloc[0]
-            rows.append((name, value, raced["rate"], 1e9 * possible["possible_gflop_per_second"] / (1e9 * possible["gflop_per_image"]), raced["peak_gb"], math.nan))
+            rows.append((name, value, raced["rate"], possible["possible_gflop_per_second"] / possible["gflop_per_image"], raced["peak_gb"], math.nan))
     for processes in (1, 2):
         rows.append(("processes", processes, rate_on_processes(data_path, processes, **GROWS_FROM), math.nan, math.nan, math.nan))
     method = new_method(data, n_symbols=32, feature_dim=128, h_dim=16, n_groups=64)

@@ -5,7 +5,7 @@
 # %% ../nbs/93_devices.ipynb #eb477715
 from __future__ import annotations
 
-from typing import NamedTuple, TYPE_CHECKING
+from typing import Any, NamedTuple, TYPE_CHECKING
 import copy
 import ctypes
 import gc
@@ -62,6 +62,11 @@ class Mode(NamedTuple):
     def name(self) -> str:
         "In words."
         return f"{self.precision}, {'compiled' if self.compile else 'eager'}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        "As options of `fit`."
+        return {"precision": self.precision, "compile": "on" if self.compile else "off"}
 
 
 def possible_modes(

@@ -530,8 +530,7 @@ def resolve(
     steps: int,  # of the whole run
 ) -> dict[str, str]:  # precision and compile
     "What `auto` comes to on this machine."
-    mode = mode_of(built, batches, config["precision"], config["compile"], steps)
-    return {"precision": mode.precision, "compile": "on" if mode.compile else "off"}
+    return mode_of(built, batches, config["precision"], config["compile"], steps).options
 
 
 TIMED_STEPS = 8

@@ -55,13 +55,9 @@ def in_parts(
 
 def add_products(
     total: Tensor,  # float64 `(D, D)`, changed in place; above its diagonal there is nothing of use afterwards
-    x: Tensor,  # `(n, D)`, n under 2**24: float64, or zeros and ones in int8
+    x: Tensor,  # `(n, D)`, n under 2**24: float64, or zeros and ones in float32, which counts exactly up to there
 ) -> None:
     "Adds the lower half of `x.T @ x` to a total: in double precision, or exact counts."
-    if x.dtype == torch.int8:
-        if kernels.add_pair_counts(total, x):
-            return
-        x = x.float()  # up to 2**24 it counts exactly
     for start in range(0, x.shape[1], COLUMNS_AT_ONCE):
         end = start + COLUMNS_AT_ONCE
         total[start:end, :end] += x[:, start:end].T @ x[:, :end]
@@ -208,7 +204,8 @@ class RidgeProbes(Probes):
         self.y_sum += y.sum(0)
         parts = in_parts(y) if counted else y
         self.xy += sum((parts.T @ x).double().split(y.shape[1])).T
-        add_products(self.xx, counts if counted else x)
+        if not (counted and kernels.add_pair_counts(self.xx, counts)):
+            add_products(self.xx, x)
 
     def solve(self) -> RidgeProbes:
         "Computes the weights from what was added, and forgets it. Raises `ValueError` if that was nothing, or not finite."

@@ -547,7 +547,7 @@ def plot_answer(
             ax.plot(read["score"], [row] * len(read), "o", color=colour, ms=5, alpha=0.8)
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
-        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(-0.05, answer[["score", "untrained"]].min().min()), 1.03), ylim=(len(READINGS) - 0.5, -0.5))
+        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(0, answer[["score", "untrained"]].min().min()) - 0.06, 1.06), ylim=(len(READINGS) - 0.5, -0.5))
         ax.set_yticks(range(len(READINGS)), list(READINGS))
     fig.suptitle(title, fontsize="medium")
     return fig
