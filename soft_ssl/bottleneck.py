@@ -286,7 +286,7 @@ class VQ(Bottleneck):
         self,
         code: Code,
     ) -> dict[str, Tensor]:  # scalars, entropies in bits
-        "`code_metrics`, and how evenly the codebook is used: H(y), over all groups and images, and the part of it that is in use."
+        "`code_metrics`; `codebook_entropy`, that of the mean probabilities over all groups and images; and `codebook_use`, the share of codewords that some group of some image chose."
         assert code.symbols is not None and code.probs is not None  # a codebook always has them
         used = torch.tensor(code.symbols.unique().numel() / self.n_symbols, device=code.logits.device)
         return {"codebook_entropy": entropy(code.probs.mean((0, 1))), "codebook_use": used, **code_metrics(code)}

@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from accelerate.state import PartialState
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'TIMED_IMAGES', 'WORTH_CHANGING', 'M_MMAP_MAX', 'M_TRIM_THRESHOLD',
-           'OUT_OF_MEMORY', 'process_state', 'Mode', 'possible_modes', 'is_compiled', 'compile_encoders',
-           'seconds_a_step', 'processor', 'mode_seconds', 'imitates_bf16', 'choose_mode', 'keep_memory', 'stop_signal',
-           'ignore_signals', 'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
+__all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'TIMED_IMAGES', 'WORTH_CHANGING', 'THREADS', 'M_MMAP_MAX',
+           'M_TRIM_THRESHOLD', 'OUT_OF_MEMORY', 'process_state', 'Mode', 'possible_modes', 'is_compiled',
+           'compile_encoders', 'seconds_a_step', 'processor', 'mode_seconds', 'imitates_bf16', 'first_says',
+           'choose_mode', 'using_threads', 'choose_threads', 'keep_memory', 'stop_signal', 'ignore_signals',
+           'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
 
 # %% ../nbs/93_devices.ipynb #b7b08a37
 def process_state() -> PartialState:
@@ -120,9 +121,6 @@ def compile_encoders(
     return compiled
 
 # %% ../nbs/93_devices.ipynb #4338c55f
-TIMED_IMAGES = 32  # on a CPU; a GPU is timed with the whole batch, which it needs to be busy
-
-
 def seconds_a_step(
     encoders: Sequence[nn.Module],  # the student's first: gradients flow through it alone
     images: Tensor,  # uint8 `(B, C, H, W)`
@@ -172,16 +170,16 @@ def mode_seconds(
         kept, known = {}, {}
     if {mode.name for mode in modes} <= known.keys():
         return {mode.name: known[mode.name] for mode in modes}
-    some = images if images.device.type == "cuda" else images[:TIMED_IMAGES]
     for mode in modes:
         best = min(known.values(), default=math.inf)
         hopeless = mode.compile and known.get(Mode(mode.precision, False).name, 0) > 3 * best  # compiling takes a minute
-        known[mode.name] = math.inf if hopeless else seconds_a_step(encoders, some, mode, best)
+        known[mode.name] = math.inf if hopeless else seconds_a_step(encoders, images, mode, best)
     with suppress(OSError), complete_file(file) as unfinished:
         unfinished.write_text(json.dumps((kept if isinstance(kept, dict) else {}) | {key: known}) + "\n")
     return {mode.name: known[mode.name] for mode in modes}
 
 
+TIMED_IMAGES = 32  # on a CPU; a GPU is timed with the whole batch, which it needs to be busy
 WORTH_CHANGING = 0.95  # of the time of a plainer mode
 
 
@@ -189,6 +187,18 @@ def imitates_bf16(device: torch.device) -> bool:
     "Whether bfloat16 is computed in single precision and rounded, which is slow."
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # PyTorch has no public name for it
     return not native() if device.type == "cpu" else not torch.cuda.is_bf16_supported()
+
+
+def first_says(
+    value: int,  # of the first process; what the others give does not matter
+) -> int:
+    "The first process's value, on all of them."
+    state, said = process_state(), value
+    if state.num_processes > 1:
+        sent = torch.tensor(value, device=state.device)
+        torch.distributed.broadcast(sent, 0)
+        said = int(sent)
+    return said
 
 
 def choose_mode(
@@ -204,7 +214,9 @@ def choose_mode(
     chosen, said = 0, ""
     if state.is_main_process:
         with torch.random.fork_rng():
-            seconds = mode_seconds(encoders, example(), [Mode("fp32", False), Mode("bf16", False)] if imitated and len(modes) == 1 else modes)
+            images = example()
+            some = images if images.device.type == "cuda" else images[:TIMED_IMAGES]
+            seconds = mode_seconds(encoders, some, [Mode("fp32", False), Mode("bf16", False)] if imitated and len(modes) == 1 else modes)
         said = ", ".join(f"{name} {1000 * spent:.3g} ms" for name, spent in seconds.items())
         for number, mode in enumerate(modes):
             chosen = number if seconds[mode.name] < WORTH_CHANGING * seconds[modes[chosen].name] else chosen
@@ -212,11 +224,49 @@ def choose_mode(
             print(f"{modes[chosen].name} (a step of the encoder: {said})", file=sys.stderr)
         elif (slower := seconds["bf16, eager"] / seconds["fp32, eager"]) > 1:
             warnings.warn(f"this processor only imitates bf16, which takes {slower:.1f} times as long as fp32 here: use --precision auto or fp32", stacklevel=2)
-    if state.num_processes > 1:
-        index = torch.tensor(chosen, device=state.device)
-        torch.distributed.broadcast(index, 0)
-        chosen = int(index)
-    return modes[chosen]
+    return modes[first_says(chosen)]
+
+# %% ../nbs/93_devices.ipynb #7d27908f
+THREADS = ("default", "auto")
+
+
+@contextmanager
+def using_threads(
+    threads: int,  # at least 1
+) -> Iterator[None]:
+    "Computes by so many threads of the CPU."
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_threads(
+    threads: str,  # default (PyTorch's own number, or OMP_NUM_THREADS), auto, or a number
+    encoders: Sequence[nn.Module],  # the student's first
+    example: Callable[[], Tensor],  # gives a batch, uint8 `(B, C, H, W)`, on the device
+    precision: str,  # that is trained in
+) -> str:  # default, or a number
+    "Under `auto`, PyTorch's number halved for as long as a step of the encoder gets faster by it; on several processes the first one's choice."
+    if threads not in THREADS and not (threads.isdecimal() and int(threads)):
+        raise ValueError(f"threads must be {', '.join(THREADS)} or a number from 1, but is {threads!r}")
+    state, mode = process_state(), Mode(precision, False)
+    if threads != "auto" or state.device.type != "cpu" or not encoders:
+        return "default" if threads == "auto" else threads
+    best = torch.get_num_threads()
+    if state.is_main_process and best > 1:
+        with torch.random.fork_rng():
+            images, spent = example(), {}
+            for number in [best >> halvings for halvings in range(best.bit_length())]:
+                with using_threads(number):
+                    spent[number] = mode_seconds(encoders, images, [mode])[mode.name]
+                if number < best and spent[number] > WORTH_CHANGING * spent[best]:
+                    break
+                best = number
+        print(f"{best} thread{'s' * (best > 1)} (a step of the encoder: {', '.join(f'{n} {1000 * seconds:.3g} ms' for n, seconds in spent.items())})", file=sys.stderr)
+    return str(first_says(best))
 
 # %% ../nbs/93_devices.ipynb #39afe7cb
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # numbers of the options in glibc's malloc.h

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from .byol import BYOL
 from .datasets import SplitData, load
 from .decorrelation import BarlowTwins, VICReg
-from .devices import process_state
+from .devices import choose_threads, process_state
 from .files import complete_file, find_named, printable
-from .learner import ImageBatches, PictureBatches, count_steps, fit, mode_of, stream_seed
+from .learner import ImageBatches, PictureBatches, count_steps, encoders_of, fit, mode_of, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
 from .metrics import disentanglement, toposim
 from .networks import extra, make_encoder
@@ -276,7 +276,7 @@ def check_options(
     return plain
 
 # %% ../nbs/04_experiment.ipynb #056669ae
-NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "snapshot_every", "show_progress", "tracker", "data_path", "workers", "probe_lr",
+NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "snapshot_every", "show_progress", "tracker", "data_path", "workers", "threads", "probe_lr",
                  "ridge", "norm_feats", "n_sub_train", "n_sub_test", "test_batch_size", "oracle", "evaluations")  # fmt: skip
 
 
@@ -528,9 +528,11 @@ def resolve(
     built: Method,
     batches: ImageBatches | PictureBatches,
     steps: int,  # of the whole run
-) -> dict[str, str]:  # precision and compile
+) -> dict[str, str]:  # precision, compile and threads
     "What `auto` comes to on this machine."
-    return mode_of(built, batches, config["precision"], config["compile"], steps).options
+    mode = mode_of(built, batches, config["precision"], config["compile"], steps)
+    example = lambda: batches.first_views(0, process_state().device)[0]
+    return mode.options | {"threads": choose_threads(config["threads"], encoders_of(built), example, mode.precision)}
 
 
 TIMED_STEPS = 8
@@ -629,8 +631,8 @@ def run_config(
     shape = about.get("image_shape")
     if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) and 0 < side < 2**16 for side in shape)):
         raise ValueError(f"{run.config_file} does not say the image_shape of the data")
-    if not isinstance(resolved, dict) or not resolved.keys() <= {"precision", "compile"}:
-        raise ValueError(f"{run.config_file} does not say what precision and compile were")
+    if not isinstance(resolved, dict) or not resolved.keys() <= {"precision", "compile", "threads"}:
+        raise ValueError(f"{run.config_file} does not say what precision, compile and threads were")
     return config, options
 
 
@@ -775,7 +777,7 @@ def all_runs(
         try:
             config = read_run_config(run)
             row["state"] = state_of(run, config)
-            scores = run.read_table(run.probes_file, "feature", "split", "factor", "metric") if run.probes_file.exists() else None
+            scores = run.read_table(run.probes_file, "feature", "split", "factor", "metric", "chance") if run.probes_file.exists() else None
         except (ValueError, KeyError) as error:
             rows.append(row | {"state": f"cannot be read: {error}"})
             options.append({})
@@ -783,7 +785,8 @@ def all_runs(
         options.append({name: value for name, value in config.items() if name not in NOT_SHOWN})
         if scores is not None:
             shown = scores[(scores["feature"] == feature) & (scores["split"] == split)]
-            row |= {f"{factor} ({'R²' if metric == 'r2' else metric})": score for factor, metric, score in zip(shown["factor"], shown["metric"], shown["score"])}
+            for read in shown.itertuples():
+                row[f"{read.factor} (R²)" if read.metric == "r2" else f"{read.factor} (accuracy, chance {read.chance:.2f})"] = read.score
         rows.append(row)
     if not rows:
         raise FileNotFoundError(f"there is no run in {top}: `soft-ssl train` makes one there, or give another --root_path")

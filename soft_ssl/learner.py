@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .bottleneck import check_at_least, gathered, n_processes, own_part
 from soft_ssl.devices import (
-    Mode, choose_mode, compile_encoders, ignore_signals, keep_memory, oom_advice, out_of_memory, possible_modes, process_state, release_memory, stop_signal,
+    Mode, choose_mode, choose_threads, compile_encoders, ignore_signals, keep_memory, oom_advice, out_of_memory, possible_modes, process_state, release_memory, stop_signal, using_threads,
 )
 from .factors import StoredImages
 from .method import Method, Objective, Progress, collapsed
@@ -903,6 +903,7 @@ def fit(
     scheduler: str = "constant",  # constant or cosine
     precision: str = "fp32",  # fp32, bf16, fp16 or auto
     compile: str = "off",  # off, on or auto
+    threads: str = "default",  # of the CPU, in each process: default (PyTorch's number), auto, or a number
     log_every: int = 10,  # steps between rows of metrics
     eval_every: int = 0,  # steps between evaluations; 0 evaluates at the start and the end
     final_eval_only: bool = False,  # evaluate at the end alone
@@ -926,6 +927,7 @@ def fit(
     warmup = min(steps, round(warmup_epochs * per_epoch)) if warmup_epochs else warmup_steps
     scale = batches.batch_size / 256 if scale_lr else 1.0
     mode = mode_of(method, batches, precision, compile, steps)
+    threads = choose_threads(threads, encoders_of(method), lambda: batches.first_views(0, device)[0], mode.precision)
     finite = FiniteCheck(log_every, run)
     watching: list[Callback] = [StopSignal(), *([] if online is None else [OnlineProbe(online, scale * probe_lr)])]
     if run is not None:
@@ -942,10 +944,11 @@ def fit(
         lambda step: scale * learning_rate(step, lr, warmup, steps, scheduler, min_lr), steps, accumulate, mode.precision, seed, watching,
         **({} if tracker == "none" else dict(log_with=tracker, project_dir=None if run is None else run.path)),
     )  # fmt: skip
-    if mode.compile:
-        compile_encoders(encoders_of(method), batches.first_views(0, device)[0], learner.accelerator.autocast)
-    try:
-        learner.fit()
-    except Stopped as stopped:
-        raise Stopped(f"{stopped}" + ("" if run is None else "; --reload goes on from there")) from None
+    with using_threads(torch.get_num_threads() if threads == "default" else int(threads)):
+        if mode.compile:
+            compile_encoders(encoders_of(method), batches.first_views(0, device)[0], learner.accelerator.autocast)
+        try:
+            learner.fit()
+        except Stopped as stopped:
+            raise Stopped(f"{stopped}" + ("" if run is None else "; --reload goes on from there")) from None
     return pd.DataFrame(learner.rows)

@@ -17,15 +17,17 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy import stats
 
+from .plotting import PART_COLOURS
 from .probes import PARTS, skill
 
 # %% auto #0
-__all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'GEOMETRY', 'SIDES',
-           'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm', 'equivalence_test', 'power',
+__all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'GEOMETRY',
+           'SIDES', 'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm', 'equivalence_test', 'power',
            'seeds_needed', 'keys_of', 'label_of', 'read_scores', 'with_gap', 'by_factor', 'over_factors', 'at_the_end',
-           'pairs', 'verdict', 'compare', 'differences', 'where', 'plot_levels', 'plot_differences', 'plot_gaps',
-           'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'plot_sizes', 'beside_geometry', 'plot_geometry',
-           'Claim', 'read_claims', 'judge', 'in_words', 'factor_by_factor', 'plot_answer', 'answer_in_words']
+           'pairs', 'verdict', 'compare', 'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels',
+           'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width',
+           'beside_untrained', 'plot_sizes', 'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'judge',
+           'in_words', 'factor_by_factor', 'plot_answer', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -203,13 +205,13 @@ COMPARISONS = (
 
 
 def pairs(
-    means: pd.DataFrame,  # of `over_factors`, at one step
+    table: pd.DataFrame,  # of `by_factor` or `over_factors`, at one step
     one: str,  # a label
     other: str,  # a label
-) -> pd.DataFrame:  # dataset, source, K, seed, split, feature, and `score`: one minus other
+) -> pd.DataFrame:  # dataset, source, K, seed, split, feature, factor where the table has it, and `score`: one minus other
     "Differences of cells that share data and seed, for each feature of the first."
-    same = ["dataset", "source", "K", "seed", "split", "feature"]
-    first, second = (means.loc[means["label"] == label, [*same, "score"]] for label in (one, other))
+    same = [name for name in ("dataset", "source", "K", "seed", "split", "feature", "factor") if name in table]
+    first, second = (table.loc[table["label"] == label, [*same, "score"]] for label in (one, other))
     first = first[first["feature"].isin(FEATURES)]
     missing = [name for name in first["feature"].unique() if name not in set(second["feature"])]
     stand_ins = [second[second["feature"] == "embedding"].assign(feature=name) for name in missing]
@@ -241,22 +243,24 @@ def compare(
 
 
 def differences(
-    means: pd.DataFrame,  # of `over_factors`, at one step
+    table: pd.DataFrame,  # of `by_factor` or `over_factors`, at one step
     comparisons: tuple[tuple[str, str], ...] = COMPARISONS,  # labels: one, other
-) -> pd.DataFrame:  # as `compare` gives it, by comparison, dataset, K (`all`: the mean of a seed's K), feature, split
+) -> pd.DataFrame:  # as `compare` gives it, by comparison, dataset, K (of `over_factors` also `all`: the mean of a seed's K), feature, split, and factor where the table has it
     "Paired differences with their intervals; comparisons that the table has no cells for are left out."
+    factor = [name for name in ("factor",) if name in table]
     tables = []
     for one, other in comparisons:
-        found = pairs(means, one, other)
+        found = pairs(table, one, other)
         if len(found):
             seeds = found.groupby(["dataset", "source", "seed", "split", "feature"], sort=False, as_index=False)["score"].mean()
-            together = [seeds.assign(K="all")] if found["K"].nunique() > 1 else []
+            together = [seeds.assign(K="all")] if found["K"].nunique() > 1 and not factor else []
             tables += [part.assign(comparison=f"{one} − {other}") for part in (found, *together)]
-    empty = pd.DataFrame(columns=["comparison", "dataset", "K", "feature", "split", "score"])
-    return compare(pd.concat(tables) if tables else empty, ["comparison", "dataset", "K", "feature", "split"])
+    by = ["comparison", "dataset", "K", "feature", *factor, "split"]
+    return compare(pd.concat(tables) if tables else pd.DataFrame(columns=[*by, "score"]), by)
 
 # %% ../nbs/04b_statistics.ipynb #5e62c260
 CORE = ("Continuous", "Softmax", "GumbelSoftmax", "VQ")
+METRIC_WORDS = {"accuracy": "accuracy", "r2": "R²"}
 
 
 def where(table: pd.DataFrame) -> str:
@@ -264,52 +268,75 @@ def where(table: pd.DataFrame) -> str:
     return ", ".join(f"{name} ({source})" for name, source in sorted(set(zip(table["dataset"], table["source"]))))
 
 
+def for_panels(
+    factors: pd.DataFrame,  # of `by_factor`
+) -> pd.DataFrame:  # with columns `panel`, the factor and its metric, and `data`, the data set and its K
+    "What a figure calls its panels."
+    return factors.assign(panel=factors["factor"] + " (" + factors["metric"].map(METRIC_WORDS) + ")", data=factors["dataset"] + ", K=" + factors["K"].astype(str))
+
+
+def draw_chance(
+    grid: sns.FacetGrid,  # whose columns are the panels of factors
+    shown: pd.DataFrame,  # of `for_panels`
+) -> None:
+    "A dotted line at the chance level of each factor."
+    chance = shown.groupby("panel")["chance"].first()
+    for (_, panel), ax in grid.axes_dict.items():
+        ax.axhline(chance[panel], color="black", ls=":", lw=1)
+
+
 def plot_levels(
-    means: pd.DataFrame,  # of `over_factors`, at the last step
+    factors: pd.DataFrame,  # of `by_factor`, at the last step
     untrained: pd.DataFrame,  # likewise, at step 0
+    feature: str = "encoded",  # that is read
     labels: tuple[str, ...] = CORE,
 ) -> Figure:
-    "Mean skill of each bottleneck on familiar and unseen combinations, a column for each feature, a row for each data set and K; crosses are the same networks untrained, the dotted line is chance."
-    shown = means[means["label"].isin(labels) & means["feature"].isin(FEATURES) & means["split"].isin(PARTS)]
-    shown = shown.assign(data=shown["dataset"] + ", K=" + shown["K"].astype(str))
+    "What probes read of each factor, a column for each, a row for each data set and K; crosses are the same networks untrained, the dotted line is chance."
+    shown, before = (for_panels(table[table["label"].isin(labels) & (table["feature"] == feature) & table["split"].isin(PARTS)]) for table in (factors, untrained))
+    present = [label for label in labels if label in set(shown["label"])]
     grid = sns.catplot(
-        shown, x="label", y="score", hue="split", hue_order=PARTS, col="feature", row="data", kind="point", order=labels, errorbar=("pi", 100),
-        dodge=0.4, linestyle="none", height=2.0, aspect=1.5, margin_titles=True,
+        shown, x="label", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel", row="data", kind="point", order=present, errorbar=("pi", 100),
+        dodge=0.4, linestyle="none", markersize=4, err_kws={"linewidth": 1}, height=1.7, aspect=1.05, margin_titles=True,
     )  # fmt: skip
-    for (data, feature), ax in grid.axes_dict.items():
-        ax.axhline(0, color="black", ls=":", lw=1)
-        before = untrained[(untrained["feature"] == feature) & (untrained["dataset"] + ", K=" + untrained["K"].astype(str) == data)]
+    for (data, panel), ax in grid.axes_dict.items():
+        here = before[(before["data"] == data) & (before["panel"] == panel)]
         for number, part in enumerate(PARTS):
-            levels = before[before["split"] == part].groupby("label")["score"].mean().reindex(labels)
-            ax.plot(np.arange(len(labels)) + 0.2 * (number - 1), levels, "x", color=sns.color_palette()[number], ms=5)
-    grid.set(xlabel="", ylabel="mean skill")
-    grid.set_titles(row_template="{row_name}", col_template="{col_name}")
-    grid.tick_params(axis="x", rotation=25)
-    grid.figure.suptitle(f"Skill, mean over factors: {where(shown)}", y=1.03)
+            levels = here[here["split"] == part].groupby("label")["score"].mean().reindex(present)
+            ax.plot(np.arange(len(present)) + 0.2 * (number - 1), levels, "x", color=PART_COLOURS[part], ms=4)
+    draw_chance(grid, shown)
+    grid.set(xlabel="", ylabel="score")
+    grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
+    grid.tick_params(axis="x", rotation=60)
+    grid.figure.suptitle(f"{feature}: {where(shown)}", y=1.03)
     return grid.figure
 
 # %% ../nbs/04b_statistics.ipynb #45c092bc
 def plot_differences(
-    compared: pd.DataFrame,  # of `differences`
+    compared: pd.DataFrame,  # of `differences`, by factor
     title: str,
+    split: str = "test",  # iid, val, test or gap
 ) -> Figure:
-    "Every difference with its 95 % t-interval. A dot is full where it excludes zero."
-    splits = [split for split in (*PARTS, "gap") if split in set(compared["split"])]
-    rows = list(dict.fromkeys(zip(compared["comparison"], compared["feature"], compared["dataset"])))
-    several = compared["dataset"].nunique() > 1
-    fig, axes = plt.subplots(1, len(splits), figsize=(2.2 * len(splits) + 2, 0.24 * len(rows) + 1), sharey=True, sharex=True, squeeze=False)
-    colours = dict(zip(FEATURES, sns.color_palette()))
-    for ax, split in zip(axes[0], splits):
-        for row in compared[compared["split"] == split].itertuples():
-            y, colour = -rows.index((row.comparison, row.feature, row.dataset)), colours[row.feature]
-            ax.plot([row.low, row.high], [y, y], color=colour, lw=1.5)
-            ax.plot(row.mean, y, "o", color=colour, mfc=colour if row.verdict in ("above 0", "below 0") else "white")
+    "Every difference with its 95 % t-interval, a column for each factor. A dot is full where the interval excludes zero."
+    shown = compared[compared["split"] == split]
+    rows, factors = (list(dict.fromkeys(column)) for column in (zip(shown["comparison"], shown["feature"]), shown["factor"]))
+    data = list(dict.fromkeys(zip(shown["dataset"], shown["K"])))
+    fig, axes = plt.subplots(1, len(factors), figsize=(1.5 * len(factors) + 2.5, 0.27 * len(rows) + 1), sharey=True, squeeze=False, layout="constrained")
+    for ax, factor in zip(axes[0], factors):
+        for row in shown[shown["factor"] == factor].itertuples():
+            number = data.index((row.dataset, row.K))
+            y, colour = rows.index((row.comparison, row.feature)) + 0.3 * (number - (len(data) - 1) / 2), f"C{number}"
+            ax.plot([row.low, row.high], [y, y], color=colour, lw=1.2)
+            ax.plot(row.mean, y, "o", color=colour, ms=4, mfc=colour if row.verdict in ("above 0", "below 0") else "white")
         ax.axvline(0, color="grey", ls=":")
-        ax.set(title=f"{split} (iid − test)" if split == "gap" else split, xlabel="difference of skill")
-    widest = 1.3 * compared[["low", "high"]].abs().max().max()
-    axes[0, 0].set(yticks=[-i for i in range(len(rows))], yticklabels=[f"{name}: {feature}" + f", {data}" * several for name, feature, data in rows], xlim=(-widest, widest))
-    fig.suptitle(title, fontsize="medium")
-    fig.tight_layout()
+        widest = 1.1 * np.nanmax(np.abs(shown.loc[shown["factor"] == factor, ["mean", "low", "high"]].to_numpy()))
+        ax.set(title=factor, xlim=(-widest, widest))
+        tick = float(f"{widest / 2:.0g}")
+        ax.set_xticks([-tick, 0, tick], [f"{-tick:g}", "0", f"{tick:g}"])
+    axes[0, 0].set_yticks(range(len(rows)), [f"{name}: {feature}" for name, feature in rows])
+    axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+    fig.supxlabel("difference of accuracy (shape, orientation) or R²" if {"shape", "orientation"} <= set(factors) else "difference of scores", fontsize="small")
+    fig.legend(handles=[plt.Line2D([], [], color=f"C{number}", marker="o", ms=4, label=f"{name}, K={K}") for number, (name, K) in enumerate(data)], loc="outside right upper", fontsize="small")
+    fig.suptitle(f"{title}: {split}", fontsize="medium")
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #1e48daab
@@ -344,116 +371,132 @@ def entropies(
 
 
 def at_temperatures(
-    means: pd.DataFrame,  # of `over_factors`, of one data set and K
+    table: pd.DataFrame,  # of one data set and K
 ) -> pd.DataFrame:  # the rows of `Softmax` cells that differ in nothing but temperature and seed
     "What temperatures can be compared by: the seeds that every temperature has."
-    found = means[means["label"].str.fullmatch(r"Softmax(, τ=[^,]+)?") & means["feature"].isin(FEATURES)]
+    found = table[table["label"].str.fullmatch(r"Softmax(, τ=[^,]+)?") & table["feature"].isin(FEATURES)]
     return found[found.groupby("seed")["tau"].transform("nunique") == found["tau"].nunique()]
 
 
 def plot_tau(
-    means: pd.DataFrame,  # of `over_factors`, at one step
+    factors: pd.DataFrame,  # of `by_factor`, at one step
     untrained: pd.DataFrame,  # likewise, at step 0
-    undecided: pd.Series,  # of `entropies`
     dataset: str = "dsprites",
     K: int = 1,
 ) -> Figure:
-    "Softmax at several temperatures: scores against the temperature, and on unseen combinations against the entropy that came of it. Dashed lines are the untrained networks, dotted is chance."
-    shown = at_temperatures(means[(means["dataset"] == dataset) & (means["K"] == K) & means["split"].isin(PARTS)])
-    shown = shown.assign(undecided=shown["cell"].map(undecided))
-    before = at_temperatures(untrained[(untrained["dataset"] == dataset) & (untrained["K"] == K)])
-    fig, axes = plt.subplots(1, 4, figsize=(11, 2.6), sharey=True)
-    for ax, feature in zip(axes, FEATURES):
-        part = shown[shown["feature"] == feature]
-        ax.axhline(0, color="black", ls=":", lw=1)
-        for split, colour in zip(PARTS, sns.color_palette()):
-            levels = before[(before["feature"] == feature) & (before["split"] == split)].groupby("tau")["score"].mean()
-            ax.plot(levels.index, levels, color=colour, ls="--", lw=1)
-        sns.lineplot(part, x="tau", y="score", hue="split", hue_order=PARTS, errorbar=("pi", 100), marker="o", ax=ax, legend=feature == FEATURES[0])
-        ax.set(xscale="log", xlabel="temperature τ", ylabel="mean skill", title=feature)
-    sns.scatterplot(shown[shown["split"] == "test"], x="undecided", y="score", hue="feature", hue_order=FEATURES, ax=axes[3])
-    axes[3].set(xlabel="entropy / log2 V", title="test")
-    sns.move_legend(axes[0], "lower right", bbox_to_anchor=(-0.25, 0), title=None)
-    sns.move_legend(axes[3], "center left", bbox_to_anchor=(1, 0.5), title=None)
-    fig.suptitle(f"BYOL, Softmax, {where(shown)}, K={K}", fontsize="medium")
-    fig.tight_layout()
-    return fig
+    "Scores of the softmax bottleneck against its temperature, a column for each factor, a row for each feature. Dashed lines are the untrained networks, dotted is chance."
+    shown, before = (for_panels(at_temperatures(table[(table["dataset"] == dataset) & (table["K"] == K) & table["split"].isin(PARTS)])) for table in (factors, untrained))
+    grid = sns.relplot(
+        shown, x="tau", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel", row="feature", row_order=[f for f in FEATURES if f in set(shown["feature"])],
+        kind="line", marker="o", ms=4, errorbar=("pi", 100), height=1.6, aspect=1.1, facet_kws={"margin_titles": True},
+    )  # fmt: skip
+    for (feature, panel), ax in grid.axes_dict.items():
+        here = before[(before["feature"] == feature) & (before["panel"] == panel)]
+        for part in PARTS:
+            levels = here[here["split"] == part].groupby("tau")["score"].mean()
+            ax.plot(levels.index, levels, color=PART_COLOURS[part], ls="--", lw=1)
+        ax.set_xscale("log")
+    draw_chance(grid, shown)
+    grid.set(xlabel="temperature τ", ylabel="score")
+    grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
+    grid.figure.suptitle(f"BYOL, Softmax, {where(shown)}, K={K}", y=1.03)
+    return grid.figure
 
 # %% ../nbs/04b_statistics.ipynb #d5dee803
 def plot_steps(
-    means: pd.DataFrame,  # of `over_factors`, at all steps
+    factors: pd.DataFrame,  # of `by_factor`, at all steps
     labels: tuple[str, ...] = CORE,
     feature: str = "encoded",
+    dataset: str = "dsprites",
+    K: int = 1,
 ) -> Figure:
-    "Scores while training goes on, a column for each part and the gap, a row for each data set and K. Step 0 is the untrained network."
-    shown = means[means["label"].isin(labels) & (means["feature"] == feature)]
-    shown = shown.assign(data=shown["dataset"] + ", K=" + shown["K"].astype(str))
+    "Scores while training goes on, a column for each factor, a row for each bottleneck. Step 0 is the untrained network, the dotted line is chance."
+    shown = for_panels(factors[factors["label"].isin(labels) & (factors["feature"] == feature) & (factors["dataset"] == dataset) & (factors["K"] == K) & factors["split"].isin(PARTS)])
     grid = sns.relplot(
-        shown, x="step", y="score", hue="label", hue_order=labels, col="split", col_order=[*PARTS, "gap"], row="data", kind="line", errorbar=("pi", 100),
-        marker="o", height=2, aspect=1.2, facet_kws={"margin_titles": True},
+        shown, x="step", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel", row="label", row_order=[label for label in labels if label in set(shown["label"])],
+        kind="line", errorbar=("pi", 100), height=1.5, aspect=1.15, facet_kws={"margin_titles": True},
     )  # fmt: skip
-    grid.set(ylabel="mean skill")
-    grid.set_titles(row_template="{row_name}", col_template="{col_name}")
-    grid.figure.suptitle(f"{feature}: {where(shown)}", y=1.03)
+    draw_chance(grid, shown)
+    grid.set(ylabel="score")
+    grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
+    grid.figure.suptitle(f"{feature}: {where(shown)}, K={K}", y=1.03)
     return grid.figure
 
 # %% ../nbs/04b_statistics.ipynb #df2a41aa
+def with_width(
+    factors: pd.DataFrame,  # of `by_factor`
+) -> pd.DataFrame:  # with the column `width`
+    "How many numbers a probe reads: its parameters, without the intercepts, for each of its outputs."
+    outputs = np.where(factors["metric"] == "accuracy", (1 / factors["chance"]).round(), 1)
+    return factors.assign(width=(factors["parameters"] / outputs).round().astype(int) - 1)
+
+
+def beside_untrained(
+    factors: pd.DataFrame,  # of `by_factor`, at all steps
+    labels: tuple[str, ...],
+) -> pd.DataFrame:  # the last step of those, and the first of Continuous and Softmax as `untrained ...`
+    "What a sceptic wants to see beside each other."
+    start = factors[(factors["step"] == 0) & factors["label"].isin(("Continuous", "Softmax"))]
+    return pd.concat([at_the_end(factors[factors["label"].isin(labels)]), start.assign(label="untrained " + start["label"])])
+
+
 def plot_sizes(
-    means: pd.DataFrame,  # of `over_factors`, at all steps
+    factors: pd.DataFrame,  # of `by_factor`, at all steps
     labels: tuple[str, ...],
     dataset: str = "dsprites",
     K: int = 1,
     split: str = "test",
 ) -> Figure:
-    "Mean skill against the size of the probe, for every reading of every network, untrained ones beside."
-    here = means[(means["dataset"] == dataset) & (means["K"] == K) & (means["split"] == split) & means["label"].isin(labels)]
-    end, start = at_the_end(here), here[here["step"] == 0]
-    untrained = start[start["label"].isin(("Continuous", "Softmax"))].assign(label=lambda t: "untrained " + t["label"])
-    rows = pd.concat([end, untrained]).groupby(["label", "feature", "parameters"], sort=False)["score"].agg(["mean", "min", "max"]).reset_index()
-    fig, ax = plt.subplots(figsize=(7.5, 3.6))
-    names, features = list(dict.fromkeys(rows["label"])), list(dict.fromkeys(rows["feature"]))
-    colours, markers = dict(zip(names, sns.color_palette("husl", len(names)))), dict(zip(features, "osD^vP*X"))
-    for i, row in enumerate(rows.itertuples()):
-        x = row.parameters * 1.045 ** (names.index(row.label) - len(names) / 2)  # beside each other where widths are equal
-        ax.errorbar(x, row.mean, [[row.mean - row.min], [row.max - row.mean]], fmt=markers[row.feature], color=colours[row.label], ms=5)
-    handles = [plt.Line2D([], [], color=c, marker="s", ls="", label=n) for n, c in colours.items()]
-    handles += [plt.Line2D([], [], color="black", marker=m, ls="", label=n) for n, m in markers.items()]
-    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-    ax.set(xscale="log", xlabel="parameters of the probes of all factors", ylabel=f"mean skill, {split}", title=f"{where(here)}, K={K}")
+    "Every reading of every network, a column for each factor; its colour says how many numbers the probe reads. The dotted line is chance."
+    shown = for_panels(with_width(beside_untrained(factors[(factors["dataset"] == dataset) & (factors["K"] == K) & (factors["split"] == split)], labels)))
+    shown = shown.groupby(["panel", "label", "feature", "width", "chance"], sort=False, as_index=False)["score"].mean()
+    names, panels, widths = (list(dict.fromkeys(shown[column])) for column in ("label", "panel", "width"))
+    fig, axes = plt.subplots(1, len(panels), figsize=(1.6 * len(panels) + 2.5, 0.26 * len(names) + 1), sharey=True, squeeze=False, layout="constrained")
+    for ax, panel in zip(axes[0], panels):
+        here = shown[shown["panel"] == panel]
+        for number, width in enumerate(sorted(widths)):
+            part = here[here["width"] == width]
+            rows = [names.index(label) + 0.3 * (number - (len(widths) - 1) / 2) for label in part["label"]]
+            ax.plot(part["score"], rows, "o", color=f"C{number}", ms=4, alpha=0.8, label=f"{width:,} numbers")
+        ax.axvline(here["chance"].iloc[0], color="black", ls=":", lw=1)
+        ax.set_title(panel, fontsize="small")
+    axes[0, 0].set_yticks(range(len(names)), names)
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize="small", title="a probe reads")
+    fig.suptitle(f"{where(factors)}, K={K}: {split}", fontsize="medium")
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #7935ff7a
 GEOMETRY = {"toposim": ("embedding", "all"), "dci_disentanglement": (None, "all"), "dci_informativeness": (None, "all"), "mig": (None, "all")}
 
 
-def beside_geometry(
+def rank_correlations(
     scores: pd.DataFrame,  # of `read_scores`
-    means: pd.DataFrame,  # of `over_factors`, at one step
-    feature: str = "encoded",
+    feature: str = "encoded",  # that is read
     split: str = "test",
-) -> pd.DataFrame:  # a row for each cell: label, K, score, and the columns of `GEOMETRY`
-    "How each code is laid out, beside its probe score."
-    cells = means[(means["feature"] == feature) & (means["split"] == split)].set_index("cell")
-    table = cells[["label", "dataset", "source", "K", "score"]].copy()
+) -> pd.DataFrame:  # columns dataset, source, K, metric, factor, cells, correlation
+    "Of each measure of layout with the score of each factor, over the cells of one data set and K that were trained without labels (Spearman 1904)."
+    ends = at_the_end(scores[~scores["label"].str.startswith("supervised")])
+    read = ends[(ends["feature"] == feature) & (ends["split"] == split) & ends["metric"].isin(PROBE_METRICS)]
+    rows = []
     for metric, (of, part) in GEOMETRY.items():
-        rows = scores[(scores["metric"] == metric) & (scores["split"] == part) & (True if of is None else scores["feature"] == of)]
-        table[metric] = rows.set_index("cell")["score"]
-    return table
+        layout = ends[(ends["metric"] == metric) & (ends["split"] == part) & (True if of is None else ends["feature"] == of)].set_index("cell")["score"]
+        beside = read.assign(layout=read["cell"].map(layout)).dropna(subset=["layout"])
+        for keys, group in beside.groupby(["dataset", "source", "K", "factor"], sort=False):
+            rows.append((*keys[:3], metric, keys[3], len(group), stats.spearmanr(group["layout"], group["score"]).statistic if len(group) > 2 else np.nan))
+    return pd.DataFrame(rows, columns=["dataset", "source", "K", "metric", "factor", "cells", "correlation"])
 
 
 def plot_geometry(
-    beside: pd.DataFrame,  # of `beside_geometry`
+    ranks: pd.DataFrame,  # of `rank_correlations`
 ) -> Figure:
-    "Each measure of layout against the probe score, a dot for each cell, with the rank correlation over all of them."
-    fig, axes = plt.subplots(1, len(GEOMETRY), figsize=(11, 2.7), sharey=True)
-    for i, (ax, metric) in enumerate(zip(axes, GEOMETRY)):
-        known = beside.dropna(subset=[metric])
-        rank = stats.spearmanr(known[metric], known["score"]).statistic if len(known) > 2 else np.nan
-        sns.scatterplot(known, x=metric, y="score", hue="label", style="K", ax=ax, legend=i == len(GEOMETRY) - 1)
-        ax.set(ylabel="mean skill, test", title=f"rank correlation {rank:+.2f}")
-    sns.move_legend(axes[-1], "center left", bbox_to_anchor=(1, 0.5), fontsize="x-small")
-    fig.suptitle(where(beside), fontsize="medium")
-    fig.tight_layout()
+    "The correlations, a panel for each data set and K."
+    data = list(ranks.groupby(["dataset", "K"], sort=False))
+    fig, axes = plt.subplots(1, len(data), figsize=(4.2 * len(data) + 1, 2), sharey=True, squeeze=False, layout="constrained")
+    for ax, ((name, K), table) in zip(axes[0], data):
+        wide = table.pivot_table(index="metric", columns="factor", values="correlation", sort=False)
+        sns.heatmap(wide, annot=True, fmt="+.2f", cmap="vlag", vmin=-1, vmax=1, cbar=False, ax=ax, annot_kws={"size": 8})
+        ax.set(title=f"{name}, K={K}: {table['cells'].iloc[0]} cells", xlabel="", ylabel="")
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #fa36ad1d
@@ -513,7 +556,7 @@ def in_words(judged: pd.DataFrame) -> str:
     for judgement, heading in headings.items():
         part = judged[judged["judgement"] == judgement]
         lines += [f"**{heading}**", ""] + [f"- {row.sentence}. *({row.what}; {row.evidence})*" for row in part.itertuples()]
-        lines += ["- Nothing that was asked.", ""] if part.empty else [""]
+        lines += ["- None of the claims.", ""] if part.empty else [""]
     return "\n".join(lines)
 
 # %% ../nbs/04b_statistics.ipynb #a22964a3

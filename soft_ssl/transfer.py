@@ -699,18 +699,17 @@ def plot_umap(
     table: pd.DataFrame,  # of `umap`
     title: str,
 ) -> Figure:
-    "The layout, a colour for each class."
+    "The layout, a colour for each class; up to twenty classes stand in its middle by name."
     import matplotlib.pyplot as plt
     import seaborn as sns
 
     fig, ax = plt.subplots(figsize=(4.2, 3.4))
     classes = table["label"].nunique()
     palette = "colorblind" if classes <= 10 else "husl"
-    sns.scatterplot(table, x="x", y="y", hue="label", palette=sns.color_palette(palette, classes), s=10, linewidth=0, ax=ax,
-                    legend="full" if classes <= 20 else False)  # fmt: skip
+    sns.scatterplot(table, x="x", y="y", hue="label", palette=sns.color_palette(palette, classes), s=10, linewidth=0, ax=ax, legend=False)
     ax.set(xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)", title=title, xticks=[], yticks=[])
-    if classes <= 20:
-        sns.move_legend(ax, "center left", bbox_to_anchor=(1, 0.5), title="class", markerscale=2)
+    for label, place in table.groupby("label")[["x", "y"]].median().iterrows() if classes <= 20 else ():
+        ax.annotate(str(label), place, ha="center", va="center", weight="bold", bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "alpha": 0.7, "lw": 0})
     return fig
 
 

@@ -54,12 +54,14 @@ def test_a_constant_run_goes_on_with_more_steps_and_repeats_to_the_same_scores(p
 
 def test_what_auto_came_to_is_kept(place, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "mode_of", lambda method, batches, precision, *more: Mode("bf16" if precision == "auto" else precision, False))
-    assert answer(line(place, tmp_path, precision="auto", compile="auto"))[0] == 0
+    monkeypatch.setattr(experiment, "choose_threads", lambda threads, *more: "1" if threads == "auto" else threads)
+    assert answer(line(place, tmp_path, precision="auto", compile="auto", threads="auto"))[0] == 0
     run = tmp_path / "default" / "run"
-    assert json.loads((run / "config.json").read_text())["resolved"] == {"precision": "bf16", "compile": "off"}
+    assert json.loads((run / "config.json").read_text())["resolved"] == {"precision": "bf16", "compile": "off", "threads": "1"}
     monkeypatch.setattr(experiment, "mode_of", lambda method, batches, precision, *more: Mode("fp32" if precision == "auto" else precision, False))  # another machine
-    assert answer([*line(place, tmp_path, precision="auto", compile="auto", max_steps=8), "--reload"])[0] == 0
-    assert json.loads((run / "config.json").read_text())["resolved"]["precision"] == "bf16"
+    monkeypatch.setattr(experiment, "choose_threads", lambda threads, *more: "2" if threads == "auto" else threads)
+    assert answer([*line(place, tmp_path, precision="auto", compile="auto", threads="auto", max_steps=8), "--reload"])[0] == 0
+    assert json.loads((run / "config.json").read_text())["resolved"] == {"precision": "bf16", "compile": "off", "threads": "1"}
     assert difference(run, tmp_path) == 0
 
 
