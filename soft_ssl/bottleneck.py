@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Rows', 'DEAD_SHARE', 'Code', 'entropy', 'code_metrics', 'as_groups', 'full_precision', 'check_at_least',
            'n_processes', 'own_part', 'GatherRows', 'gathered', 'Bottleneck', 'Continuous', 'straight_through',
-           'Softmax', 'GumbelSoftmax', 'VQ']
+           'Softmax', 'GumbelSoftmax', 'rotated', 'VQ']
 
 # %% ../nbs/00_bottleneck.ipynb #8ec56d01
 from contextlib import AbstractContextManager, nullcontext
@@ -223,6 +223,18 @@ class GumbelSoftmax(Softmax):
 DEAD_SHARE = 0.01  # a codeword is dead once its running count falls under this part of an equal share
 
 
+def rotated(
+    z: Tensor,  # `(..., d)`: where the gradient goes
+    target: Tensor,  # same shape
+) -> Tensor:  # the values of `target`, as a rotation and scaling of `z` that is constant for the gradient
+    "The rotation trick (arXiv 2410.06424, section 4.2): a gradient turns with the vector, in place of being copied."
+    e, q = z.detach(), target.detach()
+    scale = q.norm(dim=-1, keepdim=True) / e.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    e, q = F.normalize(e, dim=-1), F.normalize(q, dim=-1)
+    r = F.normalize(e + q, dim=-1)
+    return scale * (z - 2 * (z * r).sum(-1, keepdim=True) * r + 2 * (z * e).sum(-1, keepdim=True) * q)
+
+
 class VQ(Bottleneck):
     "Vector quantization with one codebook for all groups (arXiv 1711.00937, eqs. 1-3 and appendix A.1)."
 
@@ -241,6 +253,7 @@ class VQ(Bottleneck):
         decay: float = 0.85,  # of the running counts and sums under `ema`, in [0, 1): 0 keeps nothing of the past
         revive: bool = False,  # under `ema`, move a dead codeword onto a random point of the batch
         warm_up_batches: int = 0,  # batches that the codebook is fitted to before the first step
+        rotation: bool = False,  # of a hard code: the gradient turns with the vector, instead of going straight through
     ):
         "Raises `ValueError` naming an option that is out of range."
         super().__init__()
@@ -249,11 +262,13 @@ class VQ(Bottleneck):
         check_at_least(0, beta=beta, decay=decay, warm_up_batches=warm_up_batches)
         if update_rule not in ("ema", "loss"):
             raise ValueError(f"update_rule must be ema or loss, but is {update_rule!r}")
+        if rotation and not hard:
+            raise ValueError("rotation is a gradient of hard codes: give hard as well")
         if decay >= 1:
             raise ValueError(f"decay must be under 1, but is {decay}: the codebook would never move")
         self.n_groups, self.n_symbols, self.dim, self.tau, self.hard = n_groups, n_symbols, dim, tau, hard
         self.beta, self.update_rule, self.decay, self.revive = beta, update_rule, decay, revive
-        self.warm_up_batches = warm_up_batches
+        self.warm_up_batches, self.rotation = warm_up_batches, rotation
         self.in_features = self.out_features = n_groups * dim
         self.codebook = nn.Parameter(torch.randn(n_symbols, dim) * (2 / (n_groups * dim)) ** 0.5)
         self.codebook.requires_grad_(update_rule == "loss")
@@ -276,7 +291,9 @@ class VQ(Bottleneck):
             loss = self.beta * F.mse_loss(z, codewords.detach())
             if self.update_rule == "loss":
                 loss = loss + F.mse_loss(codewords, z.detach())
-            embedding = straight_through(codewords, z) if self.hard else codewords
+            embedding = codewords
+            if self.hard:
+                embedding = rotated(z, codewords) if self.rotation else straight_through(codewords, z)
             if self.training and self.update_rule == "ema":
                 self.update_codebook(z.detach().flatten(0, 1), symbols.flatten(), self.decay)
         return Code(embedding.flatten(1), logits, probs.detach(), symbols, loss)

@@ -39,6 +39,7 @@ COMMANDS = {
     "study": "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table.",
     "pretrain": "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at large scale.",
     "export": "`soft-ssl export RUN`: writes the backbone of a run as a file for other libraries.",
+    "codes": "`soft-ssl codes RUN`: writes symbols and probabilities of a part of its data as Parquet.",
     "benchmark": "`soft-ssl benchmark [--quick]`: measures the kit against the plain formulation on this machine.",
 }
 

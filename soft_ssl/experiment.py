@@ -227,13 +227,13 @@ RANGES: dict[str, Range] = {
     name: allowed
     for allowed, names in (
         (Range(0), "seed sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
-        (Range(0), "lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
+        (Range(0), "entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
         (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
-        (Range(1), "n_groups n_symbols dim h_dim projector_hidden predictor_hidden n_prototypes temperature_teacher_epochs"),
+        (Range(1), "n_groups n_symbols dim depth h_dim projector_hidden predictor_hidden n_prototypes temperature_teacher_epochs"),
         (Range(2), "projector_depth train_batch_size finetune_batch_size n_neighbors"),
         (Range(2, or_zero=True), "n_sub_test"),
-        (Range(1e-6), "tau tau_teacher temperature temperature_teacher temperature_teacher_start"),
+        (Range(1e-6), "entropy_tau tau tau_teacher temperature temperature_teacher temperature_teacher_start"),
         (Range(1e-6, or_zero=True), "umap.tau"),
         (Range(0, above=True), "ridge strength"),
         (Range(0, 1), "ema ema_end momentum blur_1 blur_2 solarize_1 solarize_2"),

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .bottleneck import VQ, Bottleneck, Code, Continuous, GumbelSoftmax, Softmax, check_at_least, code_metrics, full_precision
 from .files import find_named
 from .networks import MLP_WIDTH, Encoder, at_least_float32, head, make_encoder
+from .quantizers import BSQ, FSQ, LFQ, LatentQuantization, ResidualVQ, SimVQ, TopK
 
 # %% ../nbs/01f_method.ipynb #24841542
 class Output(NamedTuple):
@@ -292,7 +293,10 @@ class Method(Objective):
         return self.student.features(images)
 
 # %% ../nbs/01f_method.ipynb #31f424b2
-BOTTLENECKS: dict[str, type[Bottleneck]] = {"Continuous": Continuous, "Softmax": Softmax, "GumbelSoftmax": GumbelSoftmax, "VQ": VQ}
+BOTTLENECKS: dict[str, type[Bottleneck]] = {
+    "Continuous": Continuous, "Softmax": Softmax, "GumbelSoftmax": GumbelSoftmax, "VQ": VQ, "FSQ": FSQ, "LFQ": LFQ, "BSQ": BSQ, "SimVQ": SimVQ, "ResidualVQ": ResidualVQ,
+    "LatentQuantization": LatentQuantization, "TopK": TopK,
+}  # fmt: skip
 SHARED_NAMES = ("n_features", "n_groups", "n_symbols", "tau", "hard")  # that bottlenecks' constructors have in common
 
 
@@ -327,7 +331,7 @@ def make_parts(
     image_shape: tuple[int, int, int],  # height, width, channels
     mean: Tensor | Sequence[float],  # `(C,)`: channel mean of the training images, on [0, 1]
     std: Tensor | Sequence[float],  # `(C,)`: their standard deviation
-    bottleneck: str = "Softmax",  # the bottleneck: Continuous, Softmax, GumbelSoftmax, VQ, or the import path of a class
+    bottleneck: str = "Softmax",  # the bottleneck: Continuous, Softmax, GumbelSoftmax, VQ, FSQ, LFQ, BSQ, SimVQ, ResidualVQ, LatentQuantization, TopK, or the import path of a class
     n_groups: int = 128,  # L, groups of the code
     n_symbols: int = 16,  # V, symbols in a group
     tau: float = 1.0,  # temperature of the student's bottleneck

@@ -83,7 +83,7 @@ def matrix(folder: Path) -> pd.DataFrame:
 
 EXACT = {"max_steps": 2, "optimizer": "SGD", "wd": 0.0, "lr": 1e-6, "warmup_epochs": 0.0, "precision": "fp32", "log_every": 1, "show_progress": False}
 MORE = {"moco": {"queue_size": 64}, "moco-simclr": {"queue_size": 2}, "swav": {"queue_size": 16, "queue_epoch": 0, "freeze_epochs": 0.0}, "dino": {"freeze_epochs": 0.0}}
-SHARED = [(method, "Softmax") for method in METHODS if method != "vq-byol"] + [("byol", "Continuous"), ("byol", "GumbelSoftmax"), ("vq-byol", "VQ"), ("simclr", "VQ")]
+SHARED = [(method, "Softmax") for method in METHODS if method != "vq-byol"] + [("byol", "Continuous"), ("byol", "GumbelSoftmax"), ("vq-byol", "VQ"), ("simclr", "VQ"), ("byol", "LFQ"), ("simclr", "ResidualVQ")]
 LIMITS = {"loss": 1e-6, "gradient": 1e-9, "weights and buffers": 1e-9}  # losses are logged in single precision
 PUBLISHED = [(method, bottleneck) for method in HEADS_OF for bottleneck in ("Continuous", "Softmax")]
 

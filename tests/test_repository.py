@@ -90,6 +90,31 @@ def test_links_lead_to_a_page_and_to_a_heading_of_it(path):
     assert wrong == []
 
 
+NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|\d{4}\.\d{5}", re.DOTALL)  # code, formulas, addresses, numbers of papers
+IN_PROSE = re.compile(r"(?<![\w.,/:-])\d+\.\d+(?![\w.])")
+# facts that no computation of ours gives: sizes of archives and data sets, versions of Python, a constant of a paper
+FACTS = {"01b_mpi3d": {"5.7", "12.7"}, "03c_transfer": {"1.3"}, "05_scale": {"0.0051"}, "index": {"3.10", "3.11"}}
+
+
+def numbers_in(text: str) -> set[float]:
+    return {abs(float(number)) for number in re.findall(r"\d+\.?\d*(?:e[-+]?\d+)?", text.replace(",", ""))}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_numbers_in_prose_stand_in_an_output_or_in_code(path):
+    cells, there = nbformat.read(path, as_version=4).cells, set()
+    for cell in cells:
+        if cell.cell_type == "code":
+            data = [output.get("data", {}) for output in cell.outputs]
+            there |= numbers_in(" ".join([cell.source, *(output.get("text", "") for output in cell.outputs), *(each.get(kind, "") for each in data for kind in ("text/plain", "text/html", "text/markdown"))]))
+    missing = []
+    for number in IN_PROSE.findall(" ".join(NOT_PROSE.sub("", cell.source) for cell in cells if cell.cell_type == "markdown")):
+        half = 0.5000001 * 10 ** -len(number.split(".")[1])
+        if number not in FACTS.get(path.stem, ()) and not any(abs(float(number) - scale * value) <= half for value in there for scale in (1, 100)):  # a share may be said in percent
+            missing.append(number)
+    assert missing == [], "these numbers in prose stand in no output: show or check them"
+
+
 def test_style():
     for command in (["ruff", "check", "tests", "setup.py"], ["nbqa", "ruff", "nbs"]):
         checked = subprocess.run(
