@@ -44,12 +44,14 @@ def entropy(
 @torch.no_grad()
 def code_metrics(
     code: Code,
-) -> dict[str, Tensor]:  # scalars, in bits; nothing where there are no symbols
-    "How undecided a code is: H(y|x), the mean entropy of a group given the image, as it was read and at temperature 1."
-    if code.probs is None:
+) -> dict[str, Tensor]:  # scalars, entropies in bits; nothing where there are no symbols
+    "How undecided a code is: H(y|x), the mean entropy of a group given the image, as it was read and at temperature 1. And how evenly the groups choose their symbols over the batch: their mean perplexity, from 1 to V."
+    one_hot = code.one_hot
+    if code.probs is None or one_hot is None:
         return {}
     given_x = (code.probs, code.logits.softmax(-1))
-    return dict(zip(("entropy_given_x", "entropy_given_x_tau1"), (entropy(p).mean() for p in given_x)))
+    entropies = dict(zip(("entropy_given_x", "entropy_given_x_tau1"), (entropy(p).mean() for p in given_x)))
+    return entropies | {"perplexity": entropy(one_hot.mean(0)).exp2().mean()}
 
 # %% ../nbs/00_bottleneck.ipynb #d178921c
 def as_groups(

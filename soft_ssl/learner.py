@@ -529,8 +529,8 @@ class ProgressBar(Callback):
         self.bar.set_postfix(shown | {"images/s": f"{row['images_per_second']:.0f}"}, refresh=False)
         if self.main and not self.warned and set(COLLAPSE_COLUMNS) <= set(row) and collapsed(learner.rows):
             self.warned = True
-            self.bar.write(f"step {learner.done}: the representation is collapsing (std of z {row['feature_std']:.2g}, effective rank "
-                           f"{row['effective_rank']:.1f}): try a lower lr, a larger batch or last_norm_proj", file=sys.stderr)  # fmt: skip
+            self.bar.write(f"step {learner.done}: the representation is collapsing (std of z {row['feature_std']:.2g}, RankMe "
+                           f"{row['rankme']:.1f}): try a lower lr, a larger batch or last_norm_proj", file=sys.stderr)  # fmt: skip
 
     def close(self, learner: Learner) -> None:
         if hasattr(self, "bar"):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEAST_SPREAD', 'LEAST_RANK', 'START', 'BOTTLENECKS', 'SHARED_NAMES', 'Output', 'HasFeatures', 'Network',
-           'output_width', 'effective_rank', 'collapsed', 'Progress', 'Objective', 'Method', 'bottleneck_class',
+           'output_width', 'rankme', 'collapsed', 'Progress', 'Objective', 'Method', 'bottleneck_class',
            'make_bottleneck', 'make_parts']
 
 # %% ../nbs/01f_method.ipynb #30930773
@@ -110,10 +110,10 @@ def output_width(
     return ([width] + [w for w in widths if w])[-1]
 
 # %% ../nbs/01f_method.ipynb #a2c49367
-def effective_rank(
+def rankme(
     encoded: Tensor,  # `(B, D)`
 ) -> Tensor:  # scalar, from 1 to min(B, D)
-    "How many directions a batch of vectors uses (Roy & Vetterli 2007, eq. 1-3), after its mean is taken away."
+    "RankMe (arXiv 2210.02885, eqs. 1 and 2) after the mean is taken away: how many directions a batch of vectors uses."
     values = torch.linalg.svdvals(encoded.float() - encoded.float().mean(0))
     return torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp()
 
@@ -125,7 +125,7 @@ def collapsed(
     rows: list[dict[str, float]],  # of metrics, first to last
 ) -> bool:
     "Whether the spread fell under a hundredth of what it was at first, or little more than one direction is left."
-    return rows[-1]["feature_std"] < LEAST_SPREAD * rows[0]["feature_std"] or rows[-1]["effective_rank"] < LEAST_RANK
+    return rows[-1]["feature_std"] < LEAST_SPREAD * rows[0]["feature_std"] or rows[-1]["rankme"] < LEAST_RANK
 
 # %% ../nbs/01f_method.ipynb #6b25e5b6
 class Progress(NamedTuple):
@@ -248,7 +248,7 @@ class Method(Objective):
         "Scalars worth a curve, of the step before: what the bottleneck wanted, entropies of the code in bits, spread and rank of z. Computed when they are logged."
         encoded, code, _ = self.seen
         of_code = getattr(self.student.bottleneck, "metrics", code_metrics)(code)
-        spread = {"feature_std": encoded.float().std(0).mean(), "effective_rank": effective_rank(encoded)}
+        spread = {"feature_std": encoded.float().std(0).mean(), "rankme": rankme(encoded)}
         return {"bottleneck_loss": self.bottleneck_loss, **of_code, **spread}
 
     @torch.no_grad()

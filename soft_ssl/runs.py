@@ -144,7 +144,7 @@ def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str,
 
 # %% ../nbs/90_runs.ipynb #b6638f2a
 WORD_COLUMNS = ["run", "evaluation", "feature", "split", "factor", "metric", "probe"]  # of tables of scores; all others are numbers
-COLLAPSE_COLUMNS = ("feature_std", "effective_rank")  # of metrics: what `collapsed` reads
+COLLAPSE_COLUMNS = ("feature_std", "rankme")  # of metrics: what `collapsed` reads
 
 
 def read_table(

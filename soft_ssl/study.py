@@ -45,7 +45,7 @@ from soft_ssl.experiment import (
 )  # fmt: skip
 from .files import complete_file, file_digest, file_lock
 from .learner import ImageBatches, fit
-from .method import HasFeatures, Method, Network, Objective, Progress, bottleneck_class, effective_rank
+from .method import HasFeatures, Method, Network, Objective, Progress, bottleneck_class, rankme
 from .metrics import code_scores, toposim
 from .pictures import IMAGE_SETS
 from .probes import FeatureFunction, RidgeProbes
@@ -186,7 +186,7 @@ class Supervised(Objective):
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:
         "Spread and rank of z, of the step before."
-        return {"feature_std": self.encoded.float().std(0).mean(), "effective_rank": effective_rank(self.encoded)}
+        return {"feature_std": self.encoded.float().std(0).mean(), "rankme": rankme(self.encoded)}
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
         "What a probe reads."
@@ -494,9 +494,9 @@ def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
 def gather(
     cells: list[dict[str, Any]],  # of `expand`
     folder: Path,  # of the cells' folders
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # scores, and cells
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # scores, cells, and the metrics of training
     "The tables of what is done so far."
-    scores, about = [], []
+    scores, about, training = [], [], []
     for cell in cells:
         path = folder / cell_name(cell)
         outcome = {"state": "left", "error": ""} | read_json(path / "outcome.json")
@@ -506,12 +506,16 @@ def gather(
         if outcome["state"] == "done":
             table = RunFolder(path).read_table(path / "table.csv", *COLUMNS).astype({"parameters": "Int64"})
             scores.append(pd.DataFrame({name: [value] * len(table) for name, value in told.items()}).join(table))
-    return pd.concat(scores, ignore_index=True) if scores else pd.DataFrame(columns=["cell", *KEYS, "seed", *COLUMNS]), pd.DataFrame(about)
+            if (metrics := RunFolder(path).metrics_file).exists():
+                training.append(RunFolder(path).read_table(metrics).assign(cell=told["cell"]).set_index("cell").reset_index())
+    none = pd.DataFrame(columns=["cell", *KEYS, "seed", *COLUMNS]), pd.DataFrame(columns=["cell", "step"])
+    whole = [pd.concat(tables, ignore_index=True) if tables else empty for tables, empty in zip((scores, training), none)]
+    return whole[0], pd.DataFrame(about), whole[1]
 
 
 def write_tables(cells: list[dict[str, Any]], folder: Path, out: Path) -> None:
-    "Writes both tables, each whole or not at all."
-    for name, table in zip(("scores", "cells"), gather(cells, folder)):
+    "Writes the tables, each whole or not at all."
+    for name, table in zip(("scores", "cells", "training"), gather(cells, folder)):
         with complete_file(out / f"{name}.csv") as unfinished:
             table.to_csv(unfinished, index=False, float_format="%.6g")
 
