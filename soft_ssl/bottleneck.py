@@ -8,6 +8,7 @@ __all__ = ['Rows', 'DEAD_SHARE', 'Code', 'entropy', 'code_metrics', 'as_groups',
            'Softmax', 'GumbelSoftmax', 'rotated', 'VQ']
 
 # %% ../nbs/00_bottleneck.ipynb #8ec56d01
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,7 +39,7 @@ def entropy(
     probabilities: Tensor,  # `(..., V)`, not negative, the last axis sums to 1
 ) -> Tensor:  # `(...)`, in bits, from 0 to log2(V)
     "Entropy of each distribution on the last axis (Shannon 1948), finite where a probability is 0."
-    return torch.special.entr(probabilities).sum(-1) / torch.log(torch.tensor(2.0))
+    return torch.special.entr(probabilities).sum(-1) / math.log(2)
 
 # %% ../nbs/00_bottleneck.ipynb #35d1aec0
 @torch.no_grad()

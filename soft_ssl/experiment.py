@@ -31,7 +31,7 @@ from .devices import choose_threads, process_state
 from .files import complete_file, find_named, printable
 from .learner import ImageBatches, PictureBatches, count_steps, encoders_of, fit, mode_of, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
-from .metrics import disentanglement, toposim
+from .metrics import collapse, disentanglement, toposim
 from .networks import extra, make_encoder
 from .pictures import IMAGE_SETS, check_data_path, load_pictures, picture_batch_source, views
 from .plotting import save_figure, set_theme
@@ -60,7 +60,7 @@ __all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMP
 # %% ../nbs/04_experiment.ipynb #b471ae67
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
     "linear_probe": linear_probe, "logistic_probe": logistic_probe, "few_labels": few_labels, "linear": linear, "knn": knn, "tau_transfer": tau_transfer, "top_k": top_k,
-    "finetune": finetune, "umap": umap, "toposim": toposim, "disentanglement": disentanglement,
+    "finetune": finetune, "umap": umap, "toposim": toposim, "disentanglement": disentanglement, "collapse": collapse,
 }  # fmt: skip
 
 
@@ -231,7 +231,7 @@ RANGES: dict[str, Range] = {
         (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
         (Range(1), "n_groups n_symbols dim depth h_dim projector_hidden predictor_hidden n_prototypes temperature_teacher_epochs"),
-        (Range(2), "projector_depth train_batch_size finetune_batch_size n_neighbors"),
+        (Range(2), "projector_depth train_batch_size finetune_batch_size n_neighbors n_views collapse.n_images"),
         (Range(2, or_zero=True), "n_sub_test"),
         (Range(1e-6), "entropy_tau tau tau_teacher temperature temperature_teacher temperature_teacher_start"),
         (Range(1e-6, or_zero=True), "umap.tau"),

@@ -28,7 +28,7 @@ from soft_ssl.devices import (
 )
 from .factors import StoredImages
 from .method import Method, Objective, Progress, collapsed
-from .networks import extra, synchronized
+from .networks import CNN, extra, synchronized
 from .runs import COLLAPSE_COLUMNS, RunFolder, load_strict
 from .views import VIEWS
 
@@ -870,9 +870,11 @@ def mode_of(
     compile: str,  # off, on or auto
     steps: int,  # of the whole run
 ) -> Mode:
-    "The precision a method is trained in, and whether its encoders are compiled: under `auto` the fastest by a few timed steps."
-    device = process_state().device
-    return choose_mode(encoders_of(method), lambda: batches.first_views(0, device)[0], possible_modes(precision, compile, steps, device))
+    "The precision a method is trained in, and whether its encoders are compiled: under `auto` the fastest by a few timed steps. An encoder with kernels of its own is not compiled, as it would go without them."
+    device, encoders = process_state().device, encoders_of(method)
+    if compile == "auto" and any(part.uses_kernels(device) for encoder in encoders for part in encoder.modules() if isinstance(part, CNN)):
+        compile = "off"  # which is what timing came to on every machine so far, and compiling takes most of a minute
+    return choose_mode(encoders, lambda: batches.first_views(0, device)[0], possible_modes(precision, compile, steps, device))
 
 
 def fit(

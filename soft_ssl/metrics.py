@@ -5,7 +5,9 @@
 # %% ../nbs/03a_metrics.ipynb #00e2afb0
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,16 +16,18 @@ from torch import Tensor
 from .bottleneck import entropy
 from .datasets import SplitData
 from .factors import Factors
-from .method import HasFeatures
+from .method import HasFeatures, rankme
 from .probes import feature_batches, image_batches
+from .views import VIEWS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['RESAMPLES', 'BINS', 'factor_distance', 'code_distance', 'rank_correlation', 'correlation_interval', 'toposim',
-           'usage', 'as_symbols', 'check_codes', 'bits_of', 'information', 'gap', 'varying', 'mig', 'sap', 'dci',
-           'weighted_purity', 'groups_of', 'code_scores', 'disentanglement']
+__all__ = ['RESAMPLES', 'BINS', 'BOOSTING', 'factor_distance', 'code_distance', 'rank_correlation', 'correlation_interval',
+           'toposim', 'usage', 'as_symbols', 'check_codes', 'bits_of', 'information', 'varying', 'active', 'gap',
+           'weighted_purity', 'largest_share', 'information_scores', 'sap', 'DCI', 'dci', 'infoe', 'factor_vae',
+           'groups_of', 'code_scores', 'disentanglement', 'lidar', 'collapse']
 
 # %% ../nbs/03a_metrics.ipynb #37c88d6e
 def factor_distance(
@@ -190,6 +194,28 @@ def information(
     share = [[adjusted_mutual_info_score(group, factor, average_method="min") for factor in factors] for group in groups]
     return most * np.array(share)
 
+# %% ../nbs/03a_metrics.ipynb #a0fd7d08
+def varying(
+    codes: np.ndarray,  # `(n, L)`
+    values: np.ndarray,  # `(n, F)`
+    seed: int = 0,  # of the shuffle
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # codes `(n, L)`; values `(n, G)` of the factors that vary, G at most F; which these are `(G,)`
+    "Rows in an order that does not depend on theirs, without constant factors. Raises `ValueError` for NaN, or if no factor varies."
+    check_codes(codes, values)
+    kept = np.flatnonzero((values != values[:1]).any(0))
+    if len(kept) == 0:
+        raise ValueError("no factor varies over these images, so none can be read: take more of them")
+    order = np.lexsort([*codes.T, *values.T])[np.random.default_rng(seed).permutation(len(codes))]
+    return codes[order], values[order][:, kept], kept
+
+
+def active(
+    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+) -> np.ndarray:  # `(L,)` of bool
+    "Groups that change: of symbols, those that have two; of numbers, those whose range is a tenth of the largest range (arXiv 2305.18378, section 4)."
+    spread = np.ptp(codes, axis=0)
+    return spread > 0 if np.issubdtype(codes.dtype, np.integer) else spread > 0.1 * spread.max()
+
 
 def gap(table: np.ndarray) -> np.ndarray:  # `(F,)`
     "How far the best group `(L, F)` is ahead of the second best, for each factor."
@@ -197,75 +223,154 @@ def gap(table: np.ndarray) -> np.ndarray:  # `(F,)`
     return ordered[-1] - (ordered[-2] if len(table) > 1 else 0)
 
 
-def varying(
-    codes: np.ndarray,  # `(n, L)`
-    values: np.ndarray,  # `(n, F)`
-    seed: int = 0,  # of the shuffle
-) -> tuple[np.ndarray, np.ndarray]:  # codes `(n, L)`, and values `(n, G)` of the factors that vary, G at most F
-    "Rows in an order that does not depend on theirs, without constant factors. Raises `ValueError` for NaN, or if no factor varies."
-    check_codes(codes, values)
-    values = values[:, (values != values[:1]).any(0)]
-    if values.shape[1] == 0:
-        raise ValueError("no factor varies over these images, so none can be read: take more of them")
-    order = np.lexsort([*codes.T, *values.T])[np.random.default_rng(seed).permutation(len(codes))]
-    return codes[order], values[order]
-
-
-def mig(codes: np.ndarray, values: np.ndarray) -> float:  # from 0 to 1
-    "Mutual information gap (Chen et al. 2018, arXiv 1802.04942, eq. 6), over factors that vary. Raises `ValueError` for NaN."
-    codes, values = varying(codes, values)
-    entropies = np.array([bits_of(factor) for factor in values.T])
-    return float((gap(np.maximum(information(codes, values), 0)) / entropies).mean())
-
-
-def sap(
-    codes: np.ndarray,  # `(n, L)`
-    values: np.ndarray,  # `(n, F)`
-    seed: int = 0,  # of the halves
-) -> float:  # from 0 to 1
-    "Separated attribute predictability (Kumar et al. 2018, arXiv 1711.00848, section 3): fitted on one half, scored on the other."
-    from sklearn.svm import LinearSVC
-
-    codes, values = varying(codes, values, seed)
-    half, accuracy = len(codes) // 2, np.zeros((codes.shape[1], values.shape[1]))
-    for g, group in enumerate(codes.T):
-        inputs = np.eye(group.max() + 1)[group] if np.issubdtype(codes.dtype, np.integer) else group[:, None]
-        for f, factor in enumerate(values.T):
-            if len(np.unique(factor[:half])) > 1:
-                reader = LinearSVC(C=0.01, class_weight="balanced").fit(inputs[:half], factor[:half])
-                accuracy[g, f] = reader.score(inputs[half:], factor[half:])
-    return float(gap(accuracy).mean())
-
-
-def dci(
-    codes: np.ndarray,  # `(n, L)`
-    values: np.ndarray,  # `(n, F)`
-    seed: int = 0,  # of the halves and the forests
-) -> tuple[float, float, float]:  # disentanglement, completeness, informativeness: from 0 to 1
-    "Eastwood & Williams 2018 (ICLR), section 2: fitted on one half, informativeness on the other."
-    from sklearn.ensemble import RandomForestClassifier
-
-    codes, values = varying(codes, values, seed)
-    half, importance, accuracy = len(codes) // 2, np.zeros((codes.shape[1], values.shape[1])), []
-    for f, factor in enumerate(values.T):
-        forest = RandomForestClassifier(50, random_state=seed, max_features=None, max_depth=8).fit(
-            codes[:half], factor[:half]
-        )
-        importance[:, f] = forest.feature_importances_
-        accuracy.append(forest.score(codes[half:], factor[half:]))
-    return weighted_purity(importance), weighted_purity(importance.T), float(np.mean(accuracy))
-
-
 def weighted_purity(
     importance: np.ndarray,  # `(rows, columns)`, not negative
 ) -> float:  # from 0 to 1
-    "1 minus the entropy of each row, in parts of the largest possible, weighted by what the row matters (eqs. 1-2)."
+    "1 minus the entropy of each row, in parts of the largest possible, weighted by what the row matters (Eastwood & Williams 2018, eqs. 1-2)."
     total = importance.sum(1, keepdims=True)
     if importance.shape[1] < 2 or total.sum() == 0:
         return float(total.sum() > 0)
     shares = torch.from_numpy(importance / np.maximum(total, 1e-12))
     purity = 1 - entropy(shares).numpy() / np.log2(importance.shape[1])
     return float((purity * total[:, 0]).sum() / total.sum())
+
+
+def largest_share(
+    table: np.ndarray,  # `(rows, columns)`, not negative
+) -> float:  # from 0, all columns alike, to 1, one column alone
+    "Mean over rows of the largest column's share (arXiv 2305.18378, eqs. 6 and 7)."
+    n = table.shape[1]
+    share = table.max(1) / np.maximum(table.sum(1), 1e-12)
+    return float((np.maximum(share, 1 / n).mean() - 1 / n) / (1 - 1 / n)) if n > 1 else float(table.sum() > 0)
+
+
+def information_scores(
+    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+    values: np.ndarray,  # `(n, F)` factor values
+) -> dict[str, float]:  # mig, modularity, infom, infoc, med: from 0 to 1
+    "MIG (arXiv 1802.04942, eq. 6), modularity (1802.05312, section 3), InfoM and InfoC (2305.18378, section 4), MED (2206.04756, section 3). Raises `ValueError` for NaN, or if no factor varies."
+    codes, values, _ = varying(codes, values)
+    bits = np.maximum(information(codes, values), 0)[active(codes)]
+    if not len(bits):  # the same code for every image
+        return dict.fromkeys(("mig", "modularity", "infom", "infoc", "med"), 0.0)
+    parts = bits / [bits_of(factor) for factor in values.T]
+    telling = bits[bits.max(1) > 0]
+    others = (telling**2).sum(1) / telling.max(1) ** 2 - 1
+    modularity = 1 - others / max(values.shape[1] - 1, 1)
+    return {
+        "mig": float(gap(parts).mean()),
+        "modularity": float(modularity.mean()) if len(telling) else 0.0,
+        "infom": largest_share(parts),
+        "infoc": largest_share(parts.T),
+        "med": weighted_purity(bits),
+    }
+
+# %% ../nbs/03a_metrics.ipynb #5e1a4e57
+def sap(
+    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+    values: np.ndarray,  # `(n, F)` factor values
+    numbers: Sequence[int] = (),  # which factors are numbers, and not classes
+    seed: int = 0,  # of the halves
+) -> np.ndarray:  # `(F,)`, from 0 to 1: gaps of accuracy, and for numbers of R²; NaN for a factor that does not vary
+    "Separated attribute predictability (arXiv 1711.00848, section 3): fitted on one half, scored on the other."
+    from sklearn.linear_model import LinearRegression
+    from sklearn.svm import LinearSVC
+
+    shuffled, varied, kept = varying(codes, values, seed)
+    half, scores = len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept)))
+    for g, group in enumerate(shuffled.T):
+        inputs = np.eye(group.max() + 1)[group] if np.issubdtype(codes.dtype, np.integer) else group[:, None]
+        for f, factor in enumerate(varied.T):
+            reader = LinearRegression() if kept[f] in numbers else LinearSVC(C=0.01, class_weight="balanced")
+            if len(np.unique(factor[:half])) > 1:
+                scores[g, f] = max(reader.fit(inputs[:half], factor[:half]).score(inputs[half:], factor[half:]), 0)
+    gaps = np.full(values.shape[1], np.nan)
+    gaps[kept] = gap(scores)
+    return gaps
+
+# %% ../nbs/03a_metrics.ipynb #fcae4065
+BOOSTING = {"n_estimators": 30, "learning_rate": 0.3, "subsample": 0.5, "min_impurity_decrease": 1e-6}  # the last: no splits of what is exactly fitted, whose importance is 0 / 0
+
+
+class DCI(NamedTuple):
+    "What `dci` gives."
+
+    disentanglement: float  # from 0 to 1
+    completeness: float  # from 0 to 1
+    informativeness: np.ndarray  # `(F,)`: accuracy, and for numbers R², of the half that was not fitted; NaN for a factor that does not vary
+
+
+def dci(
+    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+    values: np.ndarray,  # `(n, F)` factor values
+    numbers: Sequence[int] = (),  # which factors are numbers, and not classes
+    seed: int = 0,  # of the halves and the trees
+) -> DCI:
+    "Eastwood & Williams 2018 (ICLR), section 2, with gradient boosting. Fitted on one half, informativeness on the other."
+    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+
+    shuffled, varied, kept = varying(codes, values, seed)
+    half, importance, score = len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept))), np.full(values.shape[1], np.nan)
+    for f, factor in enumerate(varied.T):
+        trees = (GradientBoostingRegressor if kept[f] in numbers else GradientBoostingClassifier)(**BOOSTING, random_state=seed)
+        if len(np.unique(factor[:half])) > 1:
+            importance[:, f] = trees.fit(shuffled[:half], factor[:half]).feature_importances_
+            score[kept[f]] = trees.score(shuffled[half:], factor[half:])
+    return DCI(weighted_purity(importance), weighted_purity(importance.T), score)
+
+# %% ../nbs/03a_metrics.ipynb #849f077b
+def infoe(
+    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+    values: np.ndarray,  # `(n, F)` factor values
+    seed: int = 0,  # of the halves
+) -> float:  # from 0 to 1
+    "InfoE (arXiv 2305.18378, section 4): the mean part of the factors' entropies that a logistic regression of all groups takes away, fitted on one half, scored on the other."
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    codes, values, _ = varying(codes, values, seed)
+    inputs = OneHotEncoder() if np.issubdtype(codes.dtype, np.integer) else StandardScaler()
+    x, half, parts = inputs.fit_transform(codes), len(codes) // 2, []
+    for factor in values.T:
+        classes, counts = np.unique(factor[:half], return_counts=True)
+        known = half + np.flatnonzero(np.isin(factor[half:], classes))  # of a value that was never fitted nobody has a probability
+        if len(classes) < 2 or len(known) == 0:
+            continue
+        guess = np.tile(counts / half, (len(known), 1))
+        read = LogisticRegression(max_iter=200).fit(x[:half], factor[:half]).predict_proba(x[known])
+        before, after = (log_loss(factor[known], p, labels=classes) for p in (guess, read))
+        parts.append(max(1 - after / before, 0))
+    return float(np.mean(parts)) if parts else 0.0
+
+# %% ../nbs/03a_metrics.ipynb #2bb44815
+def factor_vae(
+    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+    values: np.ndarray,  # `(n, F)` factor values
+    n_draws: int = 800,  # for the rule, and as many for its accuracy
+    n_each: int = 64,  # images in a draw, with replacement
+    seed: int = 0,  # of the draws
+) -> tuple[float, float]:  # accuracy, from 0 to 1; and its chance level, one part in as many as there are factors that vary
+    "FactorVAE score (arXiv 1802.05983, section 4): from the group that varies least to the factor that was held still."
+    codes, values, kept = varying(codes, values, seed)
+    codes = codes[:, active(codes)]
+    rng, chance = np.random.default_rng(seed), 1 / len(kept)
+    if not codes.shape[1]:
+        return chance, chance
+
+    def spread(drawn: np.ndarray) -> np.ndarray:  # `(L,)`
+        if not np.issubdtype(codes.dtype, np.integer):
+            return drawn.var(0)
+        return 1 - sum(((drawn == symbol).mean(0) ** 2 for symbol in np.unique(drawn)), np.zeros(drawn.shape[1]))
+
+    usual, votes = spread(codes), np.zeros((2, codes.shape[1], len(kept)))
+    for draw in range(2 * n_draws):
+        factor = rng.integers(len(kept))
+        rows = np.flatnonzero(values[:, factor] == values[rng.integers(len(values)), factor])
+        relative = spread(codes[rng.choice(rows, n_each)]) / usual
+        votes[draw % 2, rng.choice(np.flatnonzero(relative == relative.min())), factor] += 1
+    rule = votes[0].argmax(1)
+    return float(votes[1][np.arange(len(rule)), rule].sum() / n_draws), chance
 
 # %% ../nbs/03a_metrics.ipynb #568a1724
 def groups_of(
@@ -300,40 +405,96 @@ def code_scores(
     method: HasFeatures,
     data: SplitData,
     n_images: int,  # drawn from all parts; at most as many as there are
-    sample_seed: int = 0,  # of the images and the forests
+    sample_seed: int = 0,  # of the images, halves and trees
     test_batch_size: int = 256,  # images at a time
 ) -> tuple[
     str, np.ndarray, np.ndarray, dict[str, float]
-]:  # symbols or encoded; codes `(n, L)`; factor values `(n, F)`; entropies in bits, DCI, MIG
-    "How a code is laid out, by what takes no linear model for each group."
+]:  # symbols or encoded; codes `(n, L)`; factor values `(n, F)`; entropies in bits, scores of the information
+    "How a code is laid out, by what takes no model of it."
     everything = np.concatenate(data.splits)
     rows = np.random.default_rng(sample_seed).choice(
         everything, min(n_images, len(everything)), replace=False
     )
     codes, values, scores = groups_of(method, data, rows, test_batch_size)
-    names = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
-    scores |= dict(zip(names, dci(codes, values, sample_seed))) | {"mig": mig(codes, values)}
-    return "symbols" if np.issubdtype(codes.dtype, np.integer) else "encoded", codes, values, scores
+    return "symbols" if np.issubdtype(codes.dtype, np.integer) else "encoded", codes, values, scores | information_scores(codes, values)
 
 
 def disentanglement(
     method: HasFeatures,
     data: SplitData,
     n_images: int = 2000,  # images, drawn from all parts
-    sample_seed: int = 0,  # of the images and the forests
+    sample_seed: int = 0,  # of the images, halves, trees and draws
     test_batch_size: int = 256,  # images at a time
-) -> pd.DataFrame:  # columns feature, split, factor, metric, score; a row for each score, and for each group's information on each factor
-    "MIG, SAP, DCI, entropies, and the mutual information of every group with every factor, in bits."
+) -> pd.DataFrame:  # columns feature, split, factor, metric, score, null; a row for each score, and for each group's information on each factor
+    "All scores of this notebook, and the mutual information of every group with every factor, in bits. `null` is the same of shuffled images, of which the code says nothing."
     import pandas as pd
 
     if n_images < 50:
         raise ValueError(f"n_images must be at least 50, but is {n_images}")
-    feature, codes, values, scores = code_scores(method, data, n_images, sample_seed, test_batch_size)
-    scores["sap"] = sap(codes, values, sample_seed)
-    table = [(feature, "all", "all", metric, score) for metric, score in scores.items()]
-    for group, told in enumerate(information(codes, values)):
-        table += [
-            (f"group {group}", "all", name, "mutual_information", bits)
-            for name, bits in zip(data.dataset.factors.names, told)
-        ]
-    return pd.DataFrame(table, columns=["feature", "split", "factor", "metric", "score"])
+    feature, codes, values, entropies = code_scores(method, data, n_images, sample_seed, test_batch_size)
+    factors = data.dataset.factors
+    numbers = [f for f, name in enumerate(factors.names) if name not in factors.classes]
+
+    def rows(codes: np.ndarray) -> pd.Series:
+        trees, gaps = dci(codes, values, numbers, sample_seed), sap(codes, values, numbers, sample_seed)
+        whole = information_scores(codes, values) | {"infoe": infoe(codes, values, sample_seed), "factor_vae": factor_vae(codes, values, seed=sample_seed)[0]}
+        whole |= {"dci_disentanglement": trees.disentanglement, "dci_completeness": trees.completeness}
+        table = {(feature, "all", "all", metric): score for metric, score in whole.items()}
+        for f, name in enumerate(factors.names):
+            metric = "r2" if f in numbers else "accuracy"
+            table |= {(feature, "all", name, f"dci_informativeness ({metric})"): trees.informativeness[f], (feature, "all", name, f"sap ({metric})"): gaps[f]}
+        for group, told in enumerate(information(codes, values)):
+            table |= {(f"group {group}", "all", name, "mutual_information"): bits for name, bits in zip(factors.names, told)}
+        return pd.Series(table, dtype=float)
+
+    shuffled = np.random.default_rng(sample_seed).permutation(len(codes))
+    both = pd.DataFrame({"score": rows(codes), "null": rows(codes[shuffled])})
+    alone = pd.Series({(feature, "all", "all", name): entropies[name] for name in ("group_entropy", "symbols_used", "entropy_given_x") if name in entropies}, dtype=float)
+    return pd.concat([both, alone.to_frame("score")]).rename_axis(["feature", "split", "factor", "metric"]).reset_index()
+
+# %% ../nbs/03a_metrics.ipynb #dc4dcb17
+def lidar(
+    features: Tensor,  # `(n, q, D)`: of q views of each of n images, at least 2 of both
+    delta: float = 1e-4,  # added to the variance within images
+) -> float:  # from 1 to D
+    "LiDAR (arXiv 2312.04000, section 4): the effective number of directions between images, each measured by the spread within images."
+    centres, n = features.double().mean(1), len(features)
+    within, between = (features.double() - centres[:, None]).flatten(0, 1), centres - centres.mean(0)
+    values, vectors = torch.linalg.eigh(within.T @ within / len(within) + delta * torch.eye(within.shape[1], dtype=torch.double))
+    whitened = between @ (vectors / values.sqrt())
+    directions = torch.linalg.svdvals(whitened).square()
+    return float(torch.special.entr(directions / directions.sum().clamp_min(1e-12)).sum().exp())
+
+
+@torch.no_grad()
+def collapse(
+    method: HasFeatures,
+    data: SplitData,
+    n_images: int = 500,  # images, drawn from all parts
+    n_views: int = 8,  # of each image, for LiDAR
+    augment: str = "resize",  # what makes the views: none, resize, crop, gaussian, color
+    sample_seed: int = 0,  # of the images and views
+    test_batch_size: int = 256,  # images at a time
+) -> pd.DataFrame:  # columns feature, split, factor, metric, score
+    "Meters of collapse: RankMe and LiDAR of every vector, and perplexity and use of the symbols."
+    import pandas as pd
+
+    if n_images < 2 or n_views < 2:
+        raise ValueError(f"n_images and n_views must be at least 2, but are {n_images} and {n_views}")
+    everything = np.concatenate(data.splits)
+    rows = np.sort(np.random.default_rng(sample_seed).choice(everything, min(n_images, len(everything)), replace=False))
+    generator, device = torch.Generator().manual_seed(sample_seed), next(method.parameters()).device
+    views: dict[str, list[Tensor]] = {}
+    for images in image_batches(data.dataset, rows, max(1, test_batch_size // n_views), "views"):
+        seen = VIEWS[augment](images.repeat_interleave(n_views, 0), generator)
+        for name, x in method.features(seen.to(device)).items():
+            views.setdefault(name, []).append(x.float().cpu().reshape(len(images), n_views, -1))
+    features = {name: torch.cat(parts) for name, parts in views.items()}
+    vectors = {name: x for name, x in features.items() if name != "one_hot"}
+    table = [(name, meter, score) for name, x in vectors.items() for meter, score in (("rankme", float(rankme(x[:, 0]))), ("lidar", lidar(x)))]
+    if hasattr(method, "student"):
+        codes, _, about = groups_of(method, data, rows, test_batch_size)
+        if about.get("group_entropy") is not None:
+            bits = np.array([bits_of(group) for group in codes.T])
+            table += [("symbols", "perplexity", float(np.exp2(bits).mean())), ("symbols", "symbols_used", about["symbols_used"]), ("symbols", "groups_used", float((bits > 0).mean()))]
+    return pd.DataFrame([(name, "all", "all", *row) for name, *row in table], columns=["feature", "split", "factor", "metric", "score"])

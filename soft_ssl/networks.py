@@ -249,6 +249,12 @@ class CNN(nn.Module):
         else:
             self.layers.append(PooledConv(wide, feature_dim, pool=4))
 
+    def uses_kernels(self, device: torch.device) -> bool:
+        "Whether the kernels compute its first stage on a device. Compiled, it would go without them."
+        conv = self.layers[0]
+        assert isinstance(conv, nn.Conv2d)
+        return kernels.usable(torch.empty(1, conv.in_channels, 64, 64, device=device), conv.weight)
+
     @staticmethod
     def stage(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
         "Convolution, BatchNorm, ReLU."

@@ -21,13 +21,13 @@ from .plotting import PART_COLOURS
 from .probes import PARTS, skill
 
 # %% auto #0
-__all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'GEOMETRY',
-           'SIDES', 'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm', 'equivalence_test', 'power',
-           'seeds_needed', 'keys_of', 'label_of', 'read_scores', 'with_gap', 'by_factor', 'over_factors', 'at_the_end',
-           'pairs', 'verdict', 'compare', 'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels',
-           'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width',
-           'beside_untrained', 'plot_sizes', 'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'judge',
-           'in_words', 'factor_by_factor', 'plot_answer', 'answer_in_words']
+__all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
+           'GEOMETRY', 'SIDES', 'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
+           'equivalence_test', 'power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores', 'with_gap', 'by_factor',
+           'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where', 'for_panels',
+           'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau',
+           'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes', 'rank_correlations', 'plot_geometry', 'Claim',
+           'read_claims', 'judge', 'in_words', 'factor_by_factor', 'plot_answer', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -467,7 +467,8 @@ def plot_sizes(
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #7935ff7a
-GEOMETRY = {"toposim": ("embedding", "all"), "dci_disentanglement": (None, "all"), "dci_informativeness": (None, "all"), "mig": (None, "all")}
+LAYOUT = ("dci_disentanglement", "dci_informativeness", "mig", "modularity", "infom", "infoc", "med")  # those that a table has
+GEOMETRY = {"toposim": ("embedding", "all")} | {metric: (None, "all") for metric in LAYOUT}
 
 
 def rank_correlations(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAPTOP', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'PLACES', 'FIVE', 'FULL', 'SIZES', 'MOST_IMAGES', 'COLUMNS',
-           'N_PAIRS', 'N_DCI', 'BASELINES', 'SHORT_NAMES', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'KEYS',
+           'N_PAIRS', 'N_CODES', 'BASELINES', 'SHORT_NAMES', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'KEYS',
            'read_grid', 'expand', 'Logits', 'Supervised', 'supervise', 'principal', 'deciding_images', 'pixels',
            'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'evaluated', 'last_word',
            'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'claims_checksum', 'work',
@@ -267,7 +267,7 @@ def other_features(
 
 # %% ../nbs/04a_study.ipynb #5fc44ffe
 COLUMNS = ["step", "feature", "split", "factor", "metric", "chance", "score", "oracle", "parameters"]
-N_PAIRS, N_DCI = 1000, 1000  # pairs of images for toposim, and images for DCI; fewer where fewer images score the probes
+N_PAIRS, N_CODES = 1000, 1000  # pairs of images for toposim, and images for what is measured of codes; fewer where fewer images score the probes
 
 
 def probe_parameters(
@@ -283,10 +283,10 @@ def probe_parameters(
 
 
 def geometry(method: Method | Supervised, data: SplitData, config: dict[str, Any]) -> pd.DataFrame:
-    "How the code is laid out: topographic similarity, DCI, mutual information gap and entropy."
-    n_pairs, n_dci = (min(most, config["n_sub_test"] or most) for most in (N_PAIRS, N_DCI))
+    "How the code is laid out: topographic similarity, scores of its information, and entropies."
+    n_pairs, n_codes = (min(most, config["n_sub_test"] or most) for most in (N_PAIRS, N_CODES))
     test_batch_size = config["test_batch_size"]
-    feature, *_, scores = code_scores(method, data, n_dci, test_batch_size=test_batch_size)  # type: ignore[arg-type]  # it reads the student alone, which both have
+    feature, *_, scores = code_scores(method, data, n_codes, test_batch_size=test_batch_size)  # type: ignore[arg-type]  # it reads the student alone, which both have
     told = [(feature, "all", "all", metric, score) for metric, score in scores.items()]
     similar = toposim(method, data, n_pairs, test_batch_size=test_batch_size).drop(columns=["low", "high"])
     return pd.concat([similar, pd.DataFrame(told, columns=list(similar))], ignore_index=True)

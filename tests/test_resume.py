@@ -12,6 +12,7 @@ from soft_ssl import experiment, mpi3d
 from soft_ssl.datasets import data_file, load
 from soft_ssl.devices import Mode
 from soft_ssl.factors import FactorDataset, write_factor_file
+from soft_ssl.kernels import library
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,19 @@ def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it(place,
     config = experiment.full_config("byol", dict(compile="auto", max_steps=400))
     built, batches = experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
     monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])  # as if compiled were the faster
+    monkeypatch.setenv("SOFT_SSL_KERNELS", "off")
     for more, expected in ({}, "on"), ({"max_steps": 10}, "off"), ({"max_steps": 0, "epochs": 400}, "on"):
         assert experiment.resolve(config | more, built, batches, experiment.steps_of(config | more, data))["compile"] == expected
+
+
+@pytest.mark.skipif(library() is None, reason="no compiler for the kernels")
+def test_an_encoder_with_kernels_is_not_compiled_unless_asked_for(place, monkeypatch):
+    data = load("mpi3d_toy", 3, data_path=place / "data")
+    monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])
+    for compile, encoder, expected in ("auto", "CNN", "off"), ("on", "CNN", "on"), ("auto", "ResNet10", "on"):
+        config = experiment.full_config("byol", dict(compile=compile, encoder=encoder, max_steps=400))
+        built, batches = experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
+        assert experiment.resolve(config, built, batches, 400)["compile"] == expected
 
 
 def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
