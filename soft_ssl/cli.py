@@ -38,7 +38,7 @@ COMMANDS = {
     "runs": "`soft-ssl runs [--root_path FOLDER]`: every run in a folder: state, options that differ, scores.",
     "study": "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table.",
     "pretrain": "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at large scale.",
-    "export": "`soft-ssl export RUN`: writes the backbone of a run as a file for other libraries.",
+    "export": "`soft-ssl export RUN`: writes the backbone of a run, or its network as ONNX, for other libraries.",
     "codes": "`soft-ssl codes RUN`: writes symbols and probabilities of a part of its data as Parquet.",
     "benchmark": "`soft-ssl benchmark [--quick]`: measures the kit against the plain formulation on this machine.",
 }

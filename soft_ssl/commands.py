@@ -209,13 +209,13 @@ def pretrain_command(words: list[str]) -> None:
 
 # %% ../nbs/95a_commands.ipynb #5b1f7c2e
 def export_command(words: list[str]) -> None:
-    "`soft-ssl export RUN`: writes the backbone of a run as a file for other libraries."
+    "`soft-ssl export RUN`: writes the backbone of a run, or its network as ONNX, for other libraries."
     from soft_ssl.export import export_run
 
-    parser = Parser("soft-ssl export", description="Export the backbone of a run.", allow_abbrev=False)
+    parser = Parser("soft-ssl export", description="Export the backbone of a run, or its network as ONNX.", allow_abbrev=False)
     parser.add_argument("run_path", help="folder of the run")
     add_options(parser, options_of(export_run))
-    print(f"backbone: {export_run(**vars(parser.parse(words)))}")
+    print(f"exported: {export_run(**vars(parser.parse(words)))}")
 
 
 def codes_command(words: list[str]) -> None:

@@ -568,20 +568,20 @@ def factor_by_factor(
     scores: pd.DataFrame,  # of `read_scores`
     K: int,
     split: str = "test",  # iid, val or test
-) -> pd.DataFrame:  # columns reading, factor, metric, chance, seed, untrained, score
-    "What a probe reads of each factor before and after training, for each of `READINGS` and each seed."
+) -> pd.DataFrame:  # columns reading, factor, metric, chance, seed, untrained, score, oracle (NaN where the study has none)
+    "What a probe reads of each factor before and after training, for each of `READINGS` and each seed; and what the oracle probe reads after it."
     asked, keys = scores[(scores["K"] == K) & (scores["split"] == split) & scores["metric"].isin(PROBE_METRICS)], ["reading", "factor", "metric", "chance", "seed"]
     tables = [asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading) for reading, (label, feature) in READINGS.items()]
     table = pd.concat(tables)
-    last, first = at_the_end(table).set_index(keys)["score"], table[table["step"] == 0].set_index(keys)["score"]
-    return pd.DataFrame({"untrained": first, "score": last}).reset_index()
+    last, first = at_the_end(table).set_index(keys), table[table["step"] == 0].set_index(keys)
+    return pd.DataFrame({"untrained": first["score"], "score": last["score"], "oracle": last["oracle"]}).reset_index()
 
 
 def plot_answer(
     answer: pd.DataFrame,  # of `factor_by_factor`
     title: str,
 ) -> Figure:
-    "A panel for each factor: a point for each seed, a cross for the mean of the untrained networks, a dotted line for chance."
+    "A panel for each factor: a point for each seed, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance."
     factors = list(dict.fromkeys(answer["factor"]))
     fig, axes = plt.subplots(1, len(factors), figsize=(2 * len(factors), 1.7), sharey=True, layout="constrained")
     for ax, factor in zip(axes, factors):
@@ -590,6 +590,7 @@ def plot_answer(
             read = shown[shown["reading"] == reading]
             ax.plot(read["score"], [row] * len(read), "o", color=colour, ms=5, alpha=0.8)
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
+            ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=11, mew=1.5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
         ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(0, answer[["score", "untrained"]].min().min()) - 0.06, 1.06), ylim=(len(READINGS) - 0.5, -0.5))
         ax.set_yticks(range(len(READINGS)), list(READINGS))
@@ -605,8 +606,10 @@ def answer_in_words(answer: pd.DataFrame) -> str:
         plain, soft = by["z without the bottleneck"], by["the soft code"]
         means = ", ".join(f"{by[reading].mean():.2f}" for reading in READINGS)
         chance = f", chance {table['chance'].iloc[0]:.2f}" if table["metric"].iloc[0] == "accuracy" else ""
+        oracle = table.groupby("reading")["oracle"].mean().reindex(READINGS)
         if all(scores.mean() < table["chance"].iloc[0] for scores in by.values()):
-            said = "Below chance whatever is read, because training shows the factor only together with another"
+            said = "Below chance whatever is read, because in training the factor goes together with another"
+            chance += "" if oracle.isna().any() else f"; oracle probes {', '.join(f'{score:.2f}' for score in oracle)}"
         elif soft.min() > plain.max():
             said = "Read better from the soft code, in every seed"
         elif soft.max() < plain.min():

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urldefrag
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 TOP = Path(__file__).resolve().parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
@@ -233,10 +234,36 @@ def test_search_finds_a_function_without_a_network(site, browser):
     page.goto(site.address + "index.html", wait_until="networkidle")
     page.locator("input[type=text]:visible, input[type=search]:visible, .aa-Input:visible").first.fill("linear_probe")
     result = page.locator("a[href$='probes.html#linear_probe']:visible").first
+    result.wait_for()
+    assert page.evaluate(CONTRASTS, READABLE)["low"] == {}
     result.click()
     page.wait_for_url("**/probes.html#linear_probe")
     assert page.locator("[id='linear_probe']").count() == 1
     assert wrong == []
+
+
+def test_a_page_leads_to_its_notebook_folds_what_only_tests_and_shows_classes_with_their_fields(site, say):
+    tests = 0
+    for path in TOP.glob("nbs/*.ipynb"):
+        first = json.loads(path.read_text())["cells"][0]
+        module = next((line.split()[-1] for cell in json.loads(path.read_text())["cells"] for line in cell["source"] if line.startswith("#| default_exp")), "")
+        page = site.folder / f"{module or path.stem}.html"
+        page = page if page.exists() else site.folder / f"{path.stem.partition('_')[2]}.html"
+        if first["cell_type"] == "raw" or not page.exists():
+            continue
+        soup = BeautifulSoup(page.read_text(), "html.parser")
+        download, colab, source = soup.select(".notebook-links a")
+        assert (site.folder / download["href"]).read_bytes() == path.read_bytes()
+        assert colab["href"].endswith(f"/blob/main/nbs/{path.name}") and source["href"].endswith(f"/blob/main/nbs/{path.name}")
+        assert soup.body.find("a")["href"] == "#quarto-document-content" and soup.select_one("#quarto-document-content")
+        code = [element.get_text() for element in soup.select("main pre code")]
+        assert not [words for words in code if "](http" in words or "__main__" in words or re.search(r"\(\s*\*args(:Any)?, \*\*kwargs(:Any)?\s*\)", words)], page
+        tests += len(soup.select("details.folded"))
+    bottleneck = (site.folder / "bottleneck.html").read_text()
+    fields = BeautifulSoup(bottleneck, "html.parser").select_one("h3#code").find_next("pre").get_text()
+    assert fields.startswith("class Code(") and "    embedding: Tensor" in fields and "    loss: Tensor" in fields
+    say(f"{tests} cells are folded")
+    assert tests > 100
 
 
 CONTRASTS = """readable => {

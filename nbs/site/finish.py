@@ -5,11 +5,16 @@
   its notebook (`02_byol.html`). Pages get nbdev's names, and links to them stay on the site. nbdev also links to methods
   that have no heading of their own: those lead to their class.
 - A picture without a description gets the paragraph before it.
+- nbdev shows a class as `def Name(*args, **kwargs)` where its fields are its signature, and leaves links of docstrings raw
+  in signatures: here a class is a class, with its fields, and names are names.
+- Every page leads to its notebook; cells that only test, and long ones, are folded.
 """
 
+import ast
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import yaml
@@ -18,6 +23,9 @@ from latex2mathml.converter import convert
 
 WEB_IMPORT = re.compile(r"""@import\s*(url\(["']?https?://[^)]*\)|["']https?://[^"']*["'])[^;]*;""")
 FULL_STOP = re.compile(r"(?<=[.:?!])\s")
+RAW_LINK = re.compile(r"\[`([^`\]]+)`\]\(http[^)]*\)")
+NO_SIGNATURE = re.compile(r"\(\s*\*args(:Any)?, \*\*kwargs(:Any)?\s*\)")
+LONG = 25  # lines of code that are shown without being unfolded
 
 
 def page_names(project: Path) -> dict[str, str]:
@@ -52,9 +60,91 @@ def text_before(image: Tag) -> str:
     return FULL_STOP.split(" ".join(before.get_text().split()))[0] if before else "figure"
 
 
-def finish_page(text: str, page: str, names: dict[str, str], published: str) -> tuple[str, dict[str, int]]:
+def classes_of(package: Path) -> dict[str, list[str] | None]:
+    "Fields of each class, as lines of its signature; None where the class is no tuple of fields."
+    found: dict[str, list[str] | None] = {}
+    for path in package.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef):
+                fields = [lines[part.lineno - 1].strip() for part in node.body if isinstance(part, ast.AnnAssign)]
+                made = any(isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body)
+                found[node.name] = None if made else fields
+    return found
+
+
+def tidy_signatures(soup: BeautifulSoup, classes: dict[str, list[str] | None]) -> None:
+    "Classes as classes, fields where nbdev found no signature, names without links."
+    for code in soup.select("main pre code"):
+        for words in code.find_all(string=RAW_LINK):
+            words.replace_with(RAW_LINK.sub(r"\1", words))
+    for heading in soup.select("main .cell-output-markdown h3[id]"):
+        code, name = heading.find_next("code", class_="sourceCode"), heading.get_text().strip()
+        if code is None or name not in classes or not code.get_text().startswith("def "):
+            continue
+        fields = classes[name]
+        if fields is not None and NO_SIGNATURE.search(code.get_text()):
+            code.clear()
+            code.append("class " + (f"{name}(\n" + "\n".join(f"    {field}" for field in fields) + "\n)" if fields else name))
+        else:
+            code.find(string=re.compile("^def$")).replace_with("class")
+    for words in soup.find_all(string=re.compile("__main__")):
+        dot = words.next_element if words.strip() == "__main__" else None
+        while isinstance(dot, Tag):
+            dot = dot.next_element
+        if dot is not None and dot.strip() == ".":
+            dot.extract()
+            words.extract()
+        else:
+            words.replace_with(words.replace("__main__.", ""))
+
+
+def only_tests(source: str) -> bool:
+    "Whether a cell checks something, and shows nothing."
+    try:
+        nodes = [node for part in ast.parse(source).body for node in ast.walk(part)]
+    except SyntaxError:
+        return False
+    return any(isinstance(node, ast.Assert) or (isinstance(node, ast.Name) and node.id in ("test_eq", "test_close", "test_fail", "test_ne")) for node in nodes)
+
+
+def fold(soup: BeautifulSoup) -> int:
+    "Puts cells that only test, and long ones, behind a line to unfold them; how many."
+    folded = 0
+    for cell in soup.select("main div.cell"):
+        code, shows = cell.select_one("div.sourceCode.cell-code") or cell.select_one(":scope > .code-copy-outer-scaffold"), cell.select_one(".cell-output")
+        if code is None or (shows is not None and code in shows.descendants):
+            continue
+        source = code.get_text().strip()
+        lines = source.count("\n") + 1
+        words = "test" if not shows and only_tests(source) else "code" if lines > LONG else ""
+        if words and code.find_parent("details") is None:
+            details, summary = soup.new_tag("details", attrs={"class": "folded"}), soup.new_tag("summary")
+            summary.string = f"{words}, {lines} lines"
+            code.wrap(details).insert(0, summary)
+            folded += 1
+    return folded
+
+
+def add_links(soup: BeautifulSoup, notebook: str, repository: str) -> None:
+    "Says under the title where the page's notebook is, and begins the page with a link past the sidebar."
+    main, header = soup.select_one("main"), soup.select_one("#title-block-header")
+    if main is None or header is None:
+        return
+    path = f"{repository.removeprefix('https://github.com/')}/blob/main/nbs/{notebook}"
+    links = [("download", Path(notebook).name), ("open in Colab", f"https://colab.research.google.com/github/{path}"), ("source", f"https://github.com/{path}")]
+    line = BeautifulSoup('<p class="notebook-links">This page is a notebook: ' + " · ".join(f'<a href="{to}">{words}</a>' for words, to in links) + "</p>", "html.parser")
+    header.insert_after(line)
+    skip = soup.new_tag("a", href="#quarto-document-content", attrs={"class": "skip-link"})
+    skip.string = "Skip to the text"
+    soup.body.insert(0, skip)
+
+
+def finish_page(text: str, page: str, names: dict[str, str], published: str, classes: dict[str, list[str] | None]) -> tuple[BeautifulSoup, dict[str, int]]:
     "The page made whole, and how many formulas, pictures, and pictures without a description it has."
     soup = BeautifulSoup(text, "html.parser")
+    tidy_signatures(soup, classes)
     for element in soup.select("link[rel=stylesheet][href^=http], script[src^=http]"):
         element.decompose()
     for span in soup.select("span.math"):
@@ -73,21 +163,26 @@ def finish_page(text: str, page: str, names: dict[str, str], published: str) -> 
     undescribed = [image for image in pictures if not image.get("alt")]
     for image in undescribed:
         image["alt"] = text_before(image)
-    counts = dict(formulas=len(soup.select("math")), pictures=len(pictures), undescribed=len(undescribed))
-    return str(soup), counts
+    counts = dict(formulas=len(soup.select("math")), pictures=len(pictures), undescribed=len(undescribed), folded=fold(soup))
+    return soup, counts
 
 
 def finish(project: Path, site: Path) -> str:
     "Makes every page, the search index and the style sheets whole; says what the site holds."
     settings = yaml.safe_load((project / "nbdev.yml").read_text(encoding="utf-8"))
     published, names = settings["website"]["site-url"], page_names(project)
-    total = dict(pages=0, formulas=0, pictures=0, undescribed=0)
+    repository, top = settings["website"]["repo-url"], project.parent
+    classes, notebooks = classes_of(top / "soft_ssl"), {page: Path(old).with_suffix(".ipynb").as_posix() for old, page in names.items()}
+    total = dict(pages=0, formulas=0, pictures=0, undescribed=0, folded=0)
     for path in sorted(site.glob("**/*.html")):
         old = path.relative_to(site).as_posix()
         page = names.get(old, old)
-        text, counts = finish_page(path.read_text(encoding="utf-8"), page, names, published)
+        soup, counts = finish_page(path.read_text(encoding="utf-8"), page, names, published, classes)
+        if (notebook := notebooks.get(page)) and (top / "nbs" / notebook).exists():
+            add_links(soup, notebook, repository)
+            shutil.copy(top / "nbs" / notebook, (site / page).parent)
         path.unlink()
-        (site / page).write_text(text, encoding="utf-8")
+        (site / page).write_text(str(soup), encoding="utf-8")
         total = {name: total[name] + counts.get(name, 1) for name in total}
     for path in site.glob("**/*.css"):
         path.write_text(WEB_IMPORT.sub("", path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -101,7 +196,7 @@ def finish(project: Path, site: Path) -> str:
             text = text.replace(f"/{old}</loc>", f"/{page}</loc>")
         sitemap.write_text(text, encoding="utf-8")
     size = sum(path.stat().st_size for path in site.glob("**/*") if path.is_file()) / 1e6
-    return ", ".join(f"{number} {name}" for name, number in total.items()) + f" (described by the text before), {size:.1f} MB"
+    return ", ".join(f"{number} {name}" for name, number in total.items()) + f" (pictures that were undescribed have the text before), {size:.1f} MB"
 
 
 if __name__ == "__main__":
