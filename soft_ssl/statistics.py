@@ -22,7 +22,7 @@ from .probes import PARTS, skill
 
 # %% auto #0
 __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
-           'GEOMETRY', 'SIDES', 'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
+           'GEOMETRY', 'SIDES', 'READINGS', 'OTHERS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
            'equivalence_test', 'power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores', 'with_gap', 'by_factor',
            'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where', 'for_panels',
            'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau',
@@ -561,7 +561,11 @@ def in_words(judged: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 # %% ../nbs/04b_statistics.ipynb #a22964a3
-READINGS = {"z without the bottleneck": ("Continuous", "encoded"), "z with it": ("Softmax", "encoded"), "the soft code": ("Softmax", "embedding")}
+READINGS = {
+    "z without the bottleneck": ("Continuous", "encoded"), "z with it": ("Softmax", "encoded"),
+    "as wide, without a softmax": ("Logits", "embedding"), "the soft code": ("Softmax", "embedding"),
+}  # fmt: skip
+OTHERS = ("z without the bottleneck", "as wide, without a softmax")  # what the soft code is held against
 
 
 def factor_by_factor(
@@ -586,7 +590,7 @@ def plot_answer(
     fig, axes = plt.subplots(1, len(factors), figsize=(2 * len(factors), 1.7), sharey=True, layout="constrained")
     for ax, factor in zip(axes, factors):
         shown = answer[answer["factor"] == factor]
-        for row, (reading, colour) in enumerate(zip(READINGS, ("C0", "C1", "C2"))):
+        for row, (reading, colour) in enumerate(zip(READINGS, ("C0", "C1", "C3", "C2"))):
             read = shown[shown["reading"] == reading]
             ax.plot(read["score"], [row] * len(read), "o", color=colour, ms=5, alpha=0.8)
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
@@ -599,21 +603,21 @@ def plot_answer(
 
 
 def answer_in_words(answer: pd.DataFrame) -> str:
-    "A sentence for the factors that the soft code says better than $z$ of a network without the bottleneck, for those it says worse, for those where the seeds do not tell, and for those that are below chance whatever is read."
+    "A sentence for the factors that the soft code says better than $z$ of a network without the bottleneck and a vector as wide without a softmax, for those it says worse, for those where the seeds do not tell, and for those that are below chance whatever is read."
     parts: dict[str, list[str]] = {}
     for factor, table in answer.groupby("factor", sort=False):
         by = {reading: read["score"] for reading, read in table.groupby("reading")}
-        plain, soft = by["z without the bottleneck"], by["the soft code"]
+        soft, others = by["the soft code"], pd.concat([by[name] for name in OTHERS])
         means = ", ".join(f"{by[reading].mean():.2f}" for reading in READINGS)
         chance = f", chance {table['chance'].iloc[0]:.2f}" if table["metric"].iloc[0] == "accuracy" else ""
         oracle = table.groupby("reading")["oracle"].mean().reindex(READINGS)
         if all(scores.mean() < table["chance"].iloc[0] for scores in by.values()):
             said = "Below chance whatever is read, because in training the factor goes together with another"
             chance += "" if oracle.isna().any() else f"; oracle probes {', '.join(f'{score:.2f}' for score in oracle)}"
-        elif soft.min() > plain.max():
-            said = "Read better from the soft code, in every seed"
-        elif soft.max() < plain.min():
-            said = "Read worse from the soft code, in every seed"
+        elif soft.min() > others.max():
+            said = "Read better from the soft code than from both others, in every seed"
+        elif soft.max() < others.min():
+            said = "Read worse from the soft code than from both others, in every seed"
         else:
             said = "No difference that the seeds can tell"
         parts.setdefault(said, []).append(f"{factor} ({means}{chance})")
