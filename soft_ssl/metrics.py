@@ -458,7 +458,7 @@ def lidar(
     delta: float = 1e-4,  # added to the variance within images
 ) -> float:  # from 1 to D
     "LiDAR (arXiv 2312.04000, section 4): the effective number of directions between images, each measured by the spread within images."
-    centres, n = features.double().mean(1), len(features)
+    centres = features.double().mean(1)
     within, between = (features.double() - centres[:, None]).flatten(0, 1), centres - centres.mean(0)
     values, vectors = torch.linalg.eigh(within.T @ within / len(within) + delta * torch.eye(within.shape[1], dtype=torch.double))
     whitened = between @ (vectors / values.sqrt())
