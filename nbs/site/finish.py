@@ -90,14 +90,10 @@ def tidy_signatures(soup: BeautifulSoup, classes: dict[str, list[str] | None]) -
         else:
             code.find(string=re.compile("^def$")).replace_with("class")
     for words in soup.find_all(string=re.compile("__main__")):
-        dot = words.next_element if words.strip() == "__main__" else None
-        while isinstance(dot, Tag):
-            dot = dot.next_element
-        if dot is not None and dot.strip() == ".":
-            dot.extract()
-            words.extract()
-        else:
-            words.replace_with(words.replace("__main__.", ""))
+        following = words.find_next(string=True)
+        if words.endswith("__main__") and following is not None and following.startswith("."):  # the dot is marked as an operator
+            following.replace_with(following[1:])
+        words.replace_with(words.replace("__main__.", "").removesuffix("__main__"))
 
 
 def only_tests(source: str) -> bool:
