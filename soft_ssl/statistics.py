@@ -572,32 +572,39 @@ def factor_by_factor(
     scores: pd.DataFrame,  # of `read_scores`
     K: int,
     split: str = "test",  # iid, val or test
+    readings: dict[str, tuple[str, str]] = READINGS,  # by what they are called: label and feature
 ) -> pd.DataFrame:  # columns reading, factor, metric, chance, seed, untrained, score, oracle (NaN where the study has none)
-    "What a probe reads of each factor before and after training, for each of `READINGS` and each seed; and what the oracle probe reads after it."
+    "What a probe reads of each factor before and after training, for each reading and each seed; and what the oracle probe reads after it."
     asked, keys = scores[(scores["K"] == K) & (scores["split"] == split) & scores["metric"].isin(PROBE_METRICS)], ["reading", "factor", "metric", "chance", "seed"]
-    tables = [asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading) for reading, (label, feature) in READINGS.items()]
+    tables = [asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading) for reading, (label, feature) in readings.items()]
     table = pd.concat(tables)
     last, first = at_the_end(table).set_index(keys), table[table["step"] == 0].set_index(keys)
     return pd.DataFrame({"untrained": first["score"], "score": last["score"], "oracle": last["oracle"]}).reset_index()
 
 
 def plot_answer(
-    answer: pd.DataFrame,  # of `factor_by_factor`
+    answer: pd.DataFrame,  # of `factor_by_factor`, of unseen combinations
     title: str,
+    familiar: pd.DataFrame | None = None,  # likewise, of familiar ones
+    readings: Sequence[str] = tuple(READINGS),  # in this order from above
 ) -> Figure:
-    "A panel for each factor: a point for each seed, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance."
-    factors = list(dict.fromkeys(answer["factor"]))
-    fig, axes = plt.subplots(1, len(factors), figsize=(2 * len(factors), 1.7), sharey=True, layout="constrained")
+    "A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance."
+    factors, readings = list(dict.fromkeys(answer["factor"])), [reading for reading in readings if reading in set(answer["reading"])]
+    colours = dict(zip(READINGS, ("C0", "C1", "C3", "C2")))
+    fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.21 * len(readings) + 0.9), sharey=True, layout="constrained")
     for ax, factor in zip(axes, factors):
         shown = answer[answer["factor"] == factor]
-        for row, (reading, colour) in enumerate(zip(READINGS, ("C0", "C1", "C3", "C2"))):
+        for row, reading in enumerate(readings):
+            if familiar is not None:
+                of = familiar[(familiar["factor"] == factor) & (familiar["reading"] == reading)]
+                ax.plot(of["score"], [row] * len(of), "o", mfc="none", color=PART_COLOURS["iid"], ms=4, mew=0.8)
             read = shown[shown["reading"] == reading]
-            ax.plot(read["score"], [row] * len(read), "o", color=colour, ms=5, alpha=0.8)
+            ax.plot(read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5, alpha=0.8)
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
-            ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=11, mew=1.5)
+            ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
-        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(0, answer[["score", "untrained"]].min().min()) - 0.06, 1.06), ylim=(len(READINGS) - 0.5, -0.5))
-        ax.set_yticks(range(len(READINGS)), list(READINGS))
+        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(0, answer[["score", "untrained"]].min().min()) - 0.06, 1.06), ylim=(len(readings) - 0.5, -0.5))
+        ax.set_yticks(range(len(readings)), readings)
     fig.suptitle(title, fontsize="medium")
     return fig
 
