@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix bench gpu study digits faults fuzz installations soak lab docs readme notebooks clean
+.PHONY: help setup train test matrix bench gpu study digits networks faults fuzz installations soak lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ study: setup ## does soft discretization generalise? many runs into one table (a
 digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
 	$(BIN)/python tests/digits_study.py
 
+networks: setup ## the networks that come with the kit, to look at (three hours; goes on where it stopped)
+	$(BIN)/python tests/networks.py
+
 faults: setup ## kill, fill the disk, run two at once, ...: the first table of the page Trust (a quarter of an hour; as root all of it)
 	$(BIN)/python tests/faults.py
 
@@ -59,7 +62,14 @@ lab: setup ## JupyterLab at the tutorial
 # without Quarto, nbdev_proc_nbs would fetch and install it, and this package once more: then only its two steps are taken
 PROCESS := $(BIN)/python -c "from nbdev.quarto import get_config, proc_nbs, refresh_quarto_yml; refresh_quarto_yml(); proc_nbs(get_config().nbs_path)"
 
-docs: setup ## the site, in _docs, with Quarto where it is installed and smalldocs where it is not
+# what the page computes with, as its lock file says
+RUNTIME := build/site/node_modules/.package-lock.json
+$(RUNTIME): nbs/site/package.json nbs/site/package-lock.json
+	mkdir -p build/site && cp $^ build/site
+	PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix build/site --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
+docs: setup $(RUNTIME) ## the site, in _docs, with Quarto where it is installed and smalldocs where it is not
 	export PATH="$(abspath $(BIN)):$$PATH"; if command -v quarto >/dev/null; then nbdev_proc_nbs && quarto render _proc; \
 		else $(PROCESS) && smalldocs render _proc; fi
 	rm -rf _docs && mv _proc/_docs _docs

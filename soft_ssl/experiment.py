@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .byol import BYOL
-from .datasets import SplitData, load
+from .datasets import SplitData, load, load_drawn
 from .decorrelation import BarlowTwins, VICReg
 from .devices import choose_threads, process_state
 from .files import complete_file, find_named, printable
@@ -640,9 +640,14 @@ def load_run_data(
     run: RunFolder,
     config: dict[str, Any],  # of the run
     data_path: str | Path = "",  # folder of the data files; empty takes the run's
+    in_file: bool = True,  # False draws images when they are asked for, if they have to be drawn and are in no file
 ) -> SplitData:
     "The data that a run was trained on. Raises `ValueError` if what stands there is not the same."
-    data = load_data(config | {"data_path": str(data_path) or config["data_path"], "source": config["data_file"]["source"]})
+    path, source = str(data_path) or config["data_path"], config["data_file"]["source"]
+    if not in_file and source == "rendered":
+        data = load_drawn(config["dataset"], config["dataset_K"], config["n_train"], path)
+    else:
+        data = load_data(config | {"data_path": path, "source": source})
     if data.dataset.sha256 != config["data_file"]["sha256"]:
         raise ValueError(
             f"{printable(data.dataset.path)} is not what {printable(run.path)} was trained on (its checksum differs): give the --data_path of that, or train a new run"
@@ -666,10 +671,11 @@ def load_run(
     run_path: str | Path,  # of the run folder
     data_path: str | Path = "",  # folder of the data files; empty takes the run's
     checkpoint: str = "last",  # last or best
+    in_file: bool = True,  # False opens a run at once where its images would have to be drawn into a file
 ) -> tuple[Method, SplitData, dict[str, Any]]:  # the method in evaluation mode, its data, its configuration
     "Rebuilds a run with its data. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or from other data."
     run = RunFolder(run_path)
-    data = load_run_data(run, run_config(run)[0], data_path)
+    data = load_run_data(run, run_config(run)[0], data_path, in_file)
     method, config = load_pretrained(run_path, checkpoint)
     return method, data, config
 
@@ -707,7 +713,6 @@ def evaluation_file(
 ) -> Path:
     "Where an evaluation's table stands."
     return run.probes_file if evaluation is linear_probe else run.path / f"{evaluation.__name__}{'_' * bool(factor)}{factor}.csv"
-
 
 # %% ../nbs/04_experiment.ipynb #2cf6e2cd
 def repeat(

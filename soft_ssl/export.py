@@ -28,8 +28,8 @@ from .probes import image_batches
 from .runs import RunFolder
 
 # %% auto #0
-__all__ = ['BLOCKS', 'ONNX_OUTPUTS', 'CODE_BATCH', 'plain_resnet', 'export_backbone', 'load_backbone', 'Reading', 'export_onnx',
-           'export_run', 'write_codes']
+__all__ = ['BLOCKS', 'ONNX_OUTPUTS', 'CODE_BATCH', 'plain_resnet', 'export_backbone', 'load_backbone', 'Reading', 'save_onnx',
+           'export_onnx', 'export_run', 'write_codes']
 
 # %% ../nbs/05a_export.ipynb #2654d85b
 BLOCKS = {block.__name__: block for block in (resnet.BasicBlock, resnet.Bottleneck)}
@@ -120,6 +120,18 @@ class Reading(nn.Module):
         return vectors if code.symbols is None or code.probs is None else (*vectors, code.logits, code.probs)
 
 
+def save_onnx(program: torch.onnx.ONNXProgram, path: Path) -> Path:
+    "Writes a program without what the exporter noted of the source, which takes half of a small file and holds paths of this machine."
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in (*program.model.graph.inputs, *program.model.graph.outputs):
+        value.metadata_props.clear()
+    with complete_file(path) as unfinished:
+        program.save(unfinished, external_data=False)
+    return path
+
+
 @torch.no_grad()
 def export_onnx(
     run_path: str | Path,  # of the run folder
@@ -130,7 +142,7 @@ def export_onnx(
         import onnxscript  # noqa: F401, PyTorch's exporter uses it
     except ImportError as error:
         raise ValueError("a network is exported with the packages onnx and onnxscript: pip install onnx onnxscript") from error
-    method, data, _ = load_run(run_path, checkpoint=checkpoint)
+    method, data, _ = load_run(run_path, checkpoint=checkpoint, in_file=False)
     reading = Reading(method.student).cpu().eval()
     example = data.images("iid", 1), torch.tensor(1.0)
     with kernels.switched_off(), warnings.catch_warnings():
@@ -139,10 +151,7 @@ def export_onnx(
         program = torch.onnx.export(reading, example, input_names=["images", "tau"], output_names=names, dynamo=True, verbose=False)
     assert program is not None
     program.model.metadata_props["config"] = json.dumps(read_run_config(RunFolder(run_path)))
-    file = RunFolder(run_path).path / "network.onnx"
-    with complete_file(file) as unfinished:
-        program.save(unfinished, external_data=False)
-    return file
+    return save_onnx(program, RunFolder(run_path).path / "network.onnx")
 
 # %% ../nbs/05a_export.ipynb #8d437273
 def export_run(

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['NAMES', 'CLASSES', 'FACTORS', 'COMPLEX_FACTORS', 'STUDY_FACTORS', 'SIDE', 'FOCAL_LENGTH', 'DISTANCE', 'SHOULDER',
            'ARM', 'CAMERAS', 'RINGS', 'TURN', 'SWING', 'SHAPES', 'SIZES', 'WINDOW', 'FINE', 'FACES', 'LIGHT', 'COLOURS',
-           'COLOUR_NAMES', 'POSES_AT_ONCE', 'PART', 'ALIKE', 'Camera', 'pixel_grid', 'table', 'pose', 'segment',
-           'shadow', 'prism', 'cone', 'first_face', 'object_layer', 'paint', 'draw_poses', 'draw', 'draw_block',
-           'render', 'composition', 'check_pictures', 'convert_original']
+           'COLOUR_NAMES', 'VALUE_NAMES', 'POSES_AT_ONCE', 'PART', 'ALIKE', 'Camera', 'pixel_grid', 'table', 'pose',
+           'segment', 'shadow', 'prism', 'cone', 'first_face', 'object_layer', 'paint', 'draw_poses', 'draw',
+           'draw_block', 'recipe_digest', 'render', 'composition', 'check_pictures', 'convert_original']
 
 # %% ../nbs/01b_mpi3d.ipynb #6d3bf084
 import hashlib
@@ -240,6 +240,7 @@ def object_layer(
 COLOURS = torch.tensor([[0.95, 0.97, 0.95], [0.15, 0.60, 0.20], [0.90, 0.12, 0.10], [0.20, 0.45, 0.85], [0.30, 0.18, 0.13],
                         [0.48, 0.47, 0.20]])  # fmt: skip
 COLOUR_NAMES = ("white", "green", "red", "blue", "brown", "olive")
+VALUE_NAMES = {"colour": COLOUR_NAMES, "shape": SHAPES, "size": ("small", "large"), "camera": ("high", "middle", "low"), "background": ("purple", "sea green", "salmon")}
 
 
 def paint(scene: Tensor, opacity: Tensor, colour: Tensor) -> Tensor:
@@ -314,35 +315,25 @@ def draw_block(
         yield torch.cat(parts, 1).flatten(0, 1).numpy()
 
 
+def recipe_digest(
+    factors: Factors = STUDY_FACTORS,  # of the grid: how many steps the two angles have
+) -> str:  # hexadecimal
+    "Checksum of all numbers that the drawings depend on."
+    recipe = repr([FOCAL_LENGTH, DISTANCE, SHOULDER, ARM, CAMERAS, RINGS, COLOURS, SIZES, TURN, SWING, FACES, LIGHT, factors.sizes])
+    return hashlib.sha256(recipe.encode()).hexdigest()
+
+
 def render(
     path: str | Path,
     factors: Factors = STUDY_FACTORS,  # or `FACTORS` for all 1,036,800 images
 ) -> Path:  # `path`
     "Draws the data set into a file: 518,400 images, or as many as `factors` has. An interrupted drawing is continued."
-    recipe = repr(
-        [
-            FOCAL_LENGTH,
-            DISTANCE,
-            SHOULDER,
-            ARM,
-            CAMERAS,
-            RINGS,
-            COLOURS,
-            SIZES,
-            TURN,
-            SWING,
-            FACES,
-            LIGHT,
-            factors.sizes,
-        ]
-    )
-
     def draw_part(number: int) -> Iterator[np.ndarray]:
         colour, shape, size = map(int, np.unravel_index(number, factors.sizes[:PART]))
         return draw_block((colour, shape, size), factors)
 
     return write_factor_parts(path, draw_part, int(np.prod(factors.sizes[PART:])), factors.values(np.arange(len(factors))), factors,
-                              "mpi3d", "rendered", hashlib.sha256(recipe.encode()).hexdigest())  # fmt: skip
+                              "mpi3d", "rendered", recipe_digest(factors))  # fmt: skip
 
 # %% ../nbs/01b_mpi3d.ipynb #b041a3aa
 def composition(

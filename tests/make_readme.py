@@ -2,6 +2,7 @@
 
 import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
@@ -12,11 +13,20 @@ from traitlets.config import Config
 TOP = Path(__file__).resolve().parent.parent
 
 
+def site() -> str:
+    "Where the site is."
+    settings = ConfigParser(delimiters=["="])
+    settings.read(TOP / "settings.ini", encoding="utf-8")
+    return settings["DEFAULT"]["doc_host"] + settings["DEFAULT"]["doc_baseurl"]
+
+
 def readme() -> str:
     "The home page as Markdown: cells marked `#| hide` left out, links and pictures seen from the top folder."
     notebook = nbformat.read(TOP / "nbs" / "index.ipynb", as_version=4)
-    for cell in notebook.cells:
-        if cell.source.startswith("#| hide"):
+    for number, cell in enumerate(notebook.cells):
+        if "data-instrument" in str(cell.get("outputs")):  # there is nothing to move on a code host: a picture of it, which leads to the site
+            notebook.cells[number] = nbformat.v4.new_markdown_cell(f"[![The instrument: sliders and a sprite, its code as a map of groups and symbols, and the picture decoded from it](images/instrument.png)]({site()})")
+        elif cell.source.startswith("#| hide"):
             cell.metadata["tags"] = ["hidden"]
         elif cell.source.startswith("#| echo: false"):
             cell.metadata["tags"] = ["output_only"]

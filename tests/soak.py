@@ -23,7 +23,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from soft_ssl.experiment import EVALUATIONS, METHODS, evaluate, train
-from soft_ssl.latents import explore_factors, inspect_groups, open_latents
+from soft_ssl.instrument import instrument
+from soft_ssl.latents import fit_decoder, open_latents, save_decoder
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
 SMALL = dict(n_groups=4, n_symbols=3, h_dim=4, feature_dim=8, train_batch_size=16, n_sub_train=300, n_sub_test=200, max_steps=20, show_progress=False)
@@ -59,12 +60,14 @@ def cycle(number: int, folder: Path) -> None:
 
 
 def widgets(path: Path, data_path: str) -> None:
-    "Two widgets on a run, moved to some places, and closed as a kernel that is restarted closes them."
+    "The instrument on a run, asked what a page asks, and closed as a kernel that is restarted closes it."
     opened = open_latents(path, data_path, n_images=200)
-    for widget in (explore_factors(opened), inspect_groups(opened)):
-        for control in widget.controls.values():
-            for value in (control.max, control.min):
-                control.value = value
+    if not (path / "decoder.safetensors").exists():
+        save_decoder(fit_decoder(opened, n_images=1000, max_steps=5), opened, path / "decoder.safetensors")
+    widget = instrument({"run": opened})
+    for value in (1, 0):
+        for request in ({"op": "read", "rows": [[value] * len(opened.factors.names)], "tau": 1.0}, {"op": "sample"}):
+            widget.compute(request | {"network": path.name})
     ipywidgets.Widget.close_all()
     plt.close("all")
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urldefrag
 
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
@@ -126,7 +127,6 @@ FACTS = """() => ({
     tex: (() => { const page = document.querySelector('main').cloneNode(true);
                   page.querySelectorAll('pre, code, script, style, math').forEach(element => element.remove());
                   return page.textContent.match(/\\$\\$|\\\\\\(|\\\\\\[|\\\\frac|\\\\sum/g) || []; })(),
-    sliders: document.querySelectorAll('main input[type=range]').length,
 })"""
 
 
@@ -148,7 +148,7 @@ def visits(browser, site):
     while to_do:
         address = to_do.pop()
         page, wrong = watched(context, site.address)
-        page.goto(address, wait_until="networkidle")
+        page.goto(address, wait_until="load")
         facts = page.evaluate(FACTS)
         page.set_viewport_size(PHONE)
         facts["cut off"] = page.evaluate(CUT_OFF)
@@ -306,34 +306,153 @@ def test_text_and_code_are_readable_in_light_and_dark(site, browser, name):
     assert wrong == []
 
 
-def has_player(path):
-    "Whether a notebook shows something that its own slider moves."
-    outputs = (output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", []))
-    return any("data-player" in output.get("data", {}).get("text/html", "") for output in outputs)
+NETWORKS = TOP / "nbs" / "results" / "networks"
+IDLE = "() => { const it = document.querySelector('.si')?.instrument; return it && it.awake && !it.busy && it.shown.every(name => it.found[name]?.way?.at === it.values) && it.status.textContent === ''; }"
 
 
-def test_players_move_without_a_kernel(site, visits, browser, say):
-    context, moved = browser.new_context(viewport=WIDE, reduced_motion="reduce"), 0  # players do not start by themselves
-    for address in [page for page, facts in visits.items() if facts["sliders"]]:
-        page, wrong = watched(context, site.address)
-        page.goto(address, wait_until="networkidle")
-        for slider in page.locator("main input[type=range]").all():
-            around = slider.locator("xpath=ancestor::*[.//img or .//canvas or .//*[local-name()='svg']][1]")
-            picture = around.locator("img, canvas, svg").first
-            picture.scroll_into_view_if_needed()
-            seen = []
-            first, last = (int(slider.get_attribute(name)) for name in ("min", "max"))
-            for value in (first, (first + last + 1) // 2, first):
-                slider.fill(str(value))
-                page.wait_for_timeout(150)
-                seen.append(picture.screenshot())
-            assert seen[0] != seen[1], f"{address}: the picture does not follow its slider"
-            assert seen[0] == seen[2], f"{address}: the picture moves by itself"
-            moved += 1
-        assert wrong == []
-        page.close()
-    say(f"{moved} players moved")
-    assert moved >= sum(has_player(path) for path in TOP.glob("nbs/**/*.ipynb"))
+def opened(browser, site, name, **options):
+    "A page with the instrument, touched, and all that goes wrong on it."
+    page, wrong = watched(browser.new_context(viewport=WIDE, **options), site.address)
+    page.goto(site.address + name, wait_until="networkidle")
+    page.locator(".si-image").first.hover()
+    page.wait_for_function(IDLE, timeout=60_000)
+    return page, wrong
+
+
+def unpacked(arrays):
+    "Lists that came from a page, as numbers."
+    return np.array([[float(x) for x in (array.values() if isinstance(array, dict) else array)] for array in arrays], np.float32)
+
+
+ASK = """async ([network, rows, tau]) => {
+    const { backend } = document.querySelector('.si').instrument, { images, encoded, probs } = await backend.read(network, rows, tau);
+    const it = document.querySelector('.si').instrument, codes = encoded.map((z, i) => it.code_of(it.network(network), z, probs?.[i]));
+    const pictures = await backend.decode(network, codes);
+    return {images: images.map(a => [...a]), encoded: encoded.map(a => [...a]), codes: codes.map(a => [...a]), pictures: pictures.map(a => [...a])};
+}"""
+
+
+@pytest.mark.parametrize(("page_name", "n"), [("index.html", 50), ("tutorials/factor_traversals.html", 20)])
+def test_the_page_computes_what_torch_does(site, browser, say, page_name, n):
+    from soft_ssl.latents import decoder_of, open_latents
+
+    page, wrong = opened(browser, site, page_name)
+    world = page.evaluate("document.querySelector('.si').instrument.about")
+    networks = [network["name"] for network in world["networks"]]
+    if page_name != "index.html":  # the second instrument of that page
+        page.evaluate("document.querySelectorAll('.si')[0].remove()")
+        page.locator(".si-image").hover()
+        page.wait_for_function(IDLE, timeout=60_000)
+        networks = ["mpi3d"]
+    largest = {}
+    for network in networks:
+        latents = open_latents(NETWORKS / network, str(TOP / "data"), "best", n_images=20)
+        rows = latents.factors.values(np.random.default_rng(1).integers(len(latents.factors), size=n))
+        told = page.evaluate(ASK, [network, rows.tolist(), 0.7])
+        codes = latents.at(rows, 0.7)
+        images, drawn = codes.images.reshape(n, -1), decoder_of(latents).draw(codes.vectors).reshape(n, -1)
+        apart = np.abs(unpacked(told["images"]) - images)
+        assert apart.max() == 0 if network != "mpi3d" else (apart > 0).mean() < 1e-4  # its edges are rounded otherwise here and there
+        same = (apart == 0).all(1)
+        assert same.mean() > 0.5
+        largest[network] = max(np.abs(unpacked(told[name])[same] - meant[same]).max() for name, meant in (("encoded", codes.encoded), ("codes", codes.vectors)))
+        assert largest[network] <= 1e-4
+        assert np.abs(unpacked(told["pictures"])[same] - drawn[same]).max() <= 1  # of 255, where it is rounded
+    say(f"{page_name}: {n} images each, largest difference of z and code " + ", ".join(f"{name} {value:.1e}" for name, value in largest.items()))
+    assert wrong == []
+
+
+def test_the_instrument_shows_what_it_computes(site, browser, say):
+    "Factors that no recording had, two edited symbols, another temperature: the numbers behind the pixels, and the pixels."
+    from soft_ssl.instrument import sample_arrays
+    from soft_ssl.latents import decoder_of, edited, nearest, open_latents
+
+    page, wrong = opened(browser, site, "index.html")
+    sliders, values = page.locator(".si label input"), [2, 3, 7, 19, 23]
+    for slider, value in zip(sliders.all(), values):
+        slider.fill(str(value))
+    sliders.nth(5).fill(str(np.log(0.8)))
+    page.wait_for_function(IDLE)
+    state = "() => { const {found: {softmax: s}, tau, values, part} = document.querySelector('.si').instrument.state(); return {tau, values, part, symbols: s.symbols, code: [...s.code], near: s.near, edits: s.edits, picture: [...s.picture]}; }"
+    before = page.evaluate(state)
+    latents = open_latents(NETWORKS / "softmax", str(TOP / "data"), "best", n_images=600)
+    own = latents.at(np.array([values]), before["tau"])
+    assert before["values"] == values and abs(before["tau"] - 0.8) < 0.01 and before["part"] in ("train", "val", "test")
+    assert before["symbols"] == own.symbols[0].tolist()
+    assert np.abs(np.array(before["code"]) - own.vectors[0]).max() < 1e-4
+
+    edits = {3: (before["symbols"][3] + 5) % 8, 41: (before["symbols"][41] + 2) % 8}
+    middle = "([group, symbol]) => { const it = document.querySelector('.si').instrument, at = it.layout(it.network('softmax'), it.views.softmax.code.getBoundingClientRect().width), [x, y] = it.corner(at, group, symbol); return {x: x + at.wide / 2, y: y + at.high / 2}; }"
+    canvas = page.locator(".si-code canvas").first
+    for group, symbol in edits.items():
+        canvas.click(position=page.evaluate(middle, [group, symbol]))
+    page.wait_for_function(IDLE)
+    after = page.evaluate(state)
+    code = edited(own.probabilities[0], edits)
+    assert {int(group): symbol for group, symbol in after["edits"].items()} == edits
+    assert np.abs(np.array(after["code"]) - code.ravel()).max() < 1e-4
+    assert np.abs(np.array(after["picture"], float) - decoder_of(latents).draw(code.reshape(1, -1))[0].ravel()).max() <= 1
+    vectors = sample_arrays(latents)["vectors"]
+    latents.sample = latents.sample._replace(probabilities=vectors.reshape(-1, 64, 8))
+    images, distances = nearest(latents, code.ravel().astype(np.float32), 7)
+    assert np.abs(np.array([d for d, _ in after["near"]]) - distances).max() < 2e-3 and {row for _, row in after["near"][:4]} <= set(images.tolist())
+
+    # the pixels: the picture that is decoded, and the cells of the map, bright where the symbol is likely
+    shown = page.evaluate("() => [...document.querySelector('.si-drawn').getContext('2d').getImageData(0, 0, 64, 64).data].filter((_, i) => i % 4 === 0)")
+    assert shown == after["picture"]
+    light = "({x, y}) => { const c = document.querySelector('.si-code canvas'), r = devicePixelRatio, d = c.getContext('2d').getImageData(Math.round(x * r), Math.round(y * r), 1, 1).data; return d[0] + d[1] + d[2]; }"
+    group = 6
+    lights = [page.evaluate(light, page.evaluate(middle, [group, symbol])) for symbol in range(8)]
+    assert int(np.argmax(lights)) == int(code[group].argmax())
+
+    # by the keyboard: the sprite moves, a symbol is taken back, and a reader is told
+    page.locator(".si-image").press("ArrowRight")
+    page.wait_for_function(IDLE)
+    assert page.evaluate("document.querySelector('.si').instrument.values") == [2, 3, 7, 20, 23]
+    canvas.press("ArrowRight")
+    canvas.press("Backspace")
+    page.wait_for_function(IDLE)
+    page.wait_for_timeout(900)
+    assert "entropy" in page.locator(".si [aria-live]").inner_text()
+    page.get_by_role("button", name="Undo edits").first.click()
+    page.wait_for_function(IDLE)
+    assert page.evaluate(state)["edits"] == {}
+
+    # networks side by side, and how long an answer takes
+    for title in ("Continuous", "VQ"):
+        page.get_by_role("button", name=title, exact=True).click()
+    page.wait_for_function(IDLE)
+    assert page.locator(".si section").count() == 3
+    times = {}
+    for shown in (3, 1):
+        page.evaluate("document.querySelector('.si').instrument.times.length = 0")
+        for key in ["ArrowLeft"] * 15 + ["ArrowUp"] * 15:
+            page.locator(".si-image").press(key)
+            page.wait_for_timeout(60)
+        page.wait_for_function(IDLE)
+        times[shown] = np.array(page.evaluate("document.querySelector('.si').instrument.times"))
+        for title in ("Continuous", "VQ"):
+            page.get_by_role("button", name=title, exact=True).click()
+    say("from input to paint on the page: " + "; ".join(f"{n} network{'s' * (n > 1)}, median {np.median(t):.0f} ms, 95th percentile {np.percentile(t, 95):.0f} ms ({len(t)} inputs)" for n, t in times.items()))
+    assert wrong == []
+
+
+def test_the_instrument_waits_for_a_touch_and_fits_a_phone_in_the_dark(site, browser):
+    page, wrong = watched(browser.new_context(viewport=PHONE, color_scheme="light"), site.address)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.goto(site.address + "index.html", wait_until="networkidle")
+    assert "dsprites.json" in asked and not [name for name in asked if name.endswith((".wasm", ".onnx", ".safetensors"))]
+    assert page.evaluate("document.querySelector('.si').instrument.found.softmax.code.length") == 512  # and yet there is something to see
+    page.evaluate("document.querySelector('.quarto-color-scheme-toggle').click()")
+    page.locator(".si-image").dispatch_event("touchstart")
+    page.wait_for_function(IDLE, timeout=60_000)
+    page.locator(".si summary").click()
+    page.wait_for_timeout(1500)
+    assert page.evaluate(CUT_OFF) == []
+    page.wait_for_timeout(600)
+    assert page.evaluate(CONTRASTS, READABLE)["low"] == {}
+    assert wrong == []
 
 
 class Lab(NamedTuple):
@@ -389,7 +508,7 @@ STARTED = f"() => {PROMPTS}.some(p => /\\d/.test(p))"
 FINISHED = f"() => {{ const all = {PROMPTS}; return all.some(p => /\\d/.test(p)) && !all.some(p => p.includes('*')); }}"
 ERRORS = "[...document.querySelectorAll('.jp-Notebook [data-mime-type=\"application/vnd.jupyter.error\"]')].map(error => error.textContent.slice(-600))"
 WATCH = """cell => {
-    const pixels = () => [...cell.querySelectorAll('.jupyter-widgets img, .jupyter-widgets canvas')].map(picture => {
+    const pixels = () => [...cell.querySelectorAll('.jupyter-widgets img, .jupyter-widgets canvas, .si canvas')].map(picture => {
         if (picture.tagName == 'IMG' && !(picture.complete && picture.naturalWidth)) return 'loading';
         const copy = document.createElement('canvas');
         [copy.width, copy.height] = [picture.naturalWidth || picture.width, picture.naturalHeight || picture.height];
@@ -413,15 +532,16 @@ WATCH = """cell => {
 def move(page, cell):
     "Milliseconds until a picture of the widget changes, for each of its sliders (and menus) that changes one."
     took = []
-    for control in cell.locator(".jupyter-widgets .noUi-handle:visible, .jupyter-widgets select:visible").all():
+    for control in cell.locator(".jupyter-widgets .noUi-handle:visible, .jupyter-widgets select:visible, .si label input:visible").all():
         cell.evaluate(WATCH)
         if control.evaluate("control => control.tagName") == "SELECT":
             if control.locator("option").count() < 2:
                 continue
             control.select_option(index=int(control.evaluate("control => control.selectedIndex == 0")))
         else:
-            at, end = (control.get_attribute(f"aria-value{name}") for name in ("now", "max"))
+            at, end = (control.get_attribute(f"aria-value{name}") or control.evaluate(f"slider => slider.{own}") for name, own in (("now", "value"), ("max", "max")))
             control.press("ArrowLeft" if at == end else "ArrowRight")
+            assert at != (control.get_attribute("aria-valuenow") or control.evaluate("slider => slider.value")), "an arrow key does not move the slider"
         try:
             page.wait_for_function("window.change.milliseconds", timeout=4000)
             took.append(page.evaluate("window.change.milliseconds"))
@@ -464,7 +584,7 @@ def screenshots(cells, path):
     "Keeps a picture of each widget in the folder that WIDGET_SCREENSHOTS names, if it is set."
     if "WIDGET_SCREENSHOTS" in os.environ:
         for number, cell in enumerate(cells):
-            cell.locator(".jupyter-widgets").first.screenshot(path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png")
+            cell.locator(".jupyter-widgets, .si").first.screenshot(path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png")
 
 
 @pytest.mark.parametrize("path", IN_LAB, ids=lambda path: path.stem)
@@ -485,7 +605,7 @@ def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser,
     code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
     assert sum(any(letter.isdigit() for letter in prompt) for prompt in page.evaluate(PROMPTS)) == len(code)
     say(f"{path.stem}: all {len(code)} cells in {seconds:.0f} s")
-    controls = page.locator(".jupyter-widgets .noUi-handle, .jupyter-widgets select")
+    controls = page.locator(".jupyter-widgets .noUi-handle, .jupyter-widgets select, .si")
     cells = page.locator(".jp-Notebook .jp-CodeCell").filter(has=controls).all()
     screenshots(cells, path)
     for number, cell in enumerate(cells):
@@ -493,13 +613,3 @@ def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser,
         say(f"{path.stem}, widget {number}: " + ", ".join(f"{t:.0f} ms" for t in took))
         assert took, f"widget {number}: no picture follows a slider"
     context.close()
-
-
-def test_jupyterlab_shows_every_widget():
-    "So what the other notebooks show, which run without a browser, moves as well."
-    from soft_ssl import latents
-
-    widgets = [name for name in latents.__all__ if hasattr(getattr(latents, name), "__wrapped__")]  # functions that answer with a box or a sentence
-    code = [cell.source for path in IN_LAB for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    shown = {name for name in [*widgets, "compare"] if any(re.match(rf"{name}\(", source.split("\n")[-1]) for source in code)}
-    assert len(widgets) == 5 and shown == {*widgets, "compare"}

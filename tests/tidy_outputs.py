@@ -1,6 +1,6 @@
-"""Takes out of the notebooks' outputs what only lives while they run: widgets, and every state of a progress bar but the last.
+"""Takes out of the notebooks' outputs what only lives while they run: widgets, progress bars, and the names of temporary folders.
 
-Without a kernel a widget is dead, and the recording below each shows the same."""
+Without a kernel a widget is dead; on the site the instrument stands in its place."""
 
 import re
 from pathlib import Path
@@ -9,33 +9,30 @@ import nbformat
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TOP = Path(__file__).resolve().parent.parent
+PROGRESS = re.compile(r".*?: +\d+%\||cells: \d+/\d+ done|(USDT|ERROR):|[WI]\d{4} [\d:.]+ ")  # bars of tqdm and of a study; what PyTorch's profiler and compiler report of themselves
+TEMPORARY = re.compile(r"/tmp/tmp\w+(?=/|\b)")
 
 
-BAR = re.compile(r"(?P<name>.*?): +\d+%\|")
-
-
-def last_states(text: str) -> str:
-    "What is left of the words of progress bars: the last state of each, and all other lines."
+def without_progress(text: str) -> str:
+    "What is left of the words of cells that show progress: all lines that are not that."
     lines = (line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n"))
-    shown: dict[str, str] = {}
-    for line in filter(None, lines):
-        bar = BAR.match(line)
-        shown[bar["name"] if bar else line] = line
-    return "".join(f"{line}\n" for line in shown.values())
+    return "".join(f"{line}\n" for line in lines if line and not PROGRESS.match(line))
 
 
 def tidy(notebook: nbformat.NotebookNode) -> bool:
-    "Whether there was something to take out; it is gone now, and the sentence that stands for each widget stays."
+    "Whether there was something to take out; it is gone now, and the words that stand for each widget stay."
     found = notebook.metadata.pop("widgets", None) is not None  # their state, a picture for each
     for cell in notebook.cells:
-        outputs = cell.get("outputs", [])
-        for output in outputs:
+        for output in cell.get("outputs", []):
             found |= output.get("data", {}).pop(WIDGET, None) is not None
-        bars = [output for output in outputs if output.output_type == "stream" and output.name == "stderr"]
-        text = "".join(bar.text for bar in bars)
-        if "\r" in text:
-            found, bars[0].text = True, last_states(text)
-            cell.outputs = [o for o in outputs if o is bars[0] and o.text or all(o is not bar for bar in bars)]
+            texts = output if output.output_type == "stream" else output.get("data", {})
+            for kind in {"text", "text/plain", "text/html", "text/markdown"} & texts.keys():
+                text = without_progress(texts[kind]) if output.get("name") == "stderr" else texts[kind]
+                text = TEMPORARY.sub("scratch", text)
+                found |= text != texts[kind]
+                texts[kind] = text
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text]
     return found
 
 

@@ -8,18 +8,24 @@
 - nbdev shows a class as `def Name(*args, **kwargs)` where its fields are its signature, and leaves links of docstrings raw
   in signatures: here a class is a class, with its fields, and names are names.
 - Every page leads to its notebook; cells that only test, and long ones, are folded.
+- Charts are told from pictures of data, so that the dark theme can turn the former and leave the latter.
+- Where a notebook shows the instrument, the page loads it, from the folder `instrument`, with the networks and what computes them.
 """
 
 import ast
+import base64
+import io
 import json
 import os
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import yaml
 from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert
+from PIL import Image
 
 WEB_IMPORT = re.compile(r"""@import\s*(url\(["']?https?://[^)]*\)|["']https?://[^"']*["'])[^;]*;""")
 FULL_STOP = re.compile(r"(?<=[.:?!])\s")
@@ -137,7 +143,46 @@ def add_links(soup: BeautifulSoup, notebook: str, repository: str) -> None:
     soup.body.insert(0, skip)
 
 
-def finish_page(text: str, page: str, names: dict[str, str], published: str, classes: dict[str, list[str] | None]) -> tuple[BeautifulSoup, dict[str, int]]:
+MATHS_FONT = "@fontsource/stix-two-math/files/stix-two-math-latin-400-normal.woff2"
+RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+
+
+def put_instrument(top: Path, site: Path) -> None:
+    "The instrument's module, the committed networks as ONNX, ONNX Runtime Web, and the font of formulas, beside the pages."
+    folder, networks, fetched = site / "instrument", top / "nbs" / "results" / "networks", top / "build" / "site" / "node_modules"
+    (folder / "runtime").mkdir(parents=True, exist_ok=True)
+    shutil.copy(top / "soft_ssl" / "instrument.js", folder)
+    for file in [*networks.glob("*.json"), *networks.glob("*/*.onnx"), *networks.glob("*/sample.safetensors")]:
+        (folder / file.relative_to(networks)).parent.mkdir(exist_ok=True)
+        shutil.copy(file, folder / file.relative_to(networks))
+    for name in RUNTIME:
+        shutil.copy(fetched / "onnxruntime-web" / "dist" / name, folder / "runtime")
+    (site / "fonts").mkdir(exist_ok=True)
+    shutil.copy(fetched / MATHS_FONT, site / "fonts" / "stix-two-math.woff2")
+
+
+def load_instrument(soup: BeautifulSoup, page: str) -> None:
+    "A page that has a place for the instrument loads it."
+    if soup.select_one("[data-instrument]"):
+        soup.body.append(soup.new_tag("script", type="module", src=os.path.relpath("instrument/instrument.js", os.path.dirname(page) or ".")))
+
+
+INVERTED = 0.45, 0.04  # a figure is a chart if more than this share of it is white, and less than that black
+
+
+def is_chart(image: Tag, folder: Path) -> bool:
+    "Whether a picture is lines and letters on white, which in the dark can be light on dark; images of a data set stay as they are."
+    source = image.get("src", "")
+    data = base64.b64decode(source.partition(",")[2]) if source.startswith("data:image/png") else (folder / source).read_bytes() if source.endswith(".png") else b""
+    if not data:
+        return source.endswith("idea.svg")
+    picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    shades = np.asarray(Image.alpha_composite(white, picture).convert("L"))
+    return bool((shades > 240).mean() > INVERTED[0] and (shades < 25).mean() < INVERTED[1])
+
+
+def finish_page(text: str, page: str, folder: Path, names: dict[str, str], published: str, classes: dict[str, list[str] | None]) -> tuple[BeautifulSoup, dict[str, int]]:
     "The page made whole, and how many formulas, pictures, and pictures without a description it has."
     soup = BeautifulSoup(text, "html.parser")
     tidy_signatures(soup, classes)
@@ -159,6 +204,9 @@ def finish_page(text: str, page: str, names: dict[str, str], published: str, cla
     undescribed = [image for image in pictures if not image.get("alt")]
     for image in undescribed:
         image["alt"] = text_before(image)
+    for image in pictures:
+        if is_chart(image, folder):
+            image["class"] = [*image.get("class", []), "chart"]
     counts = dict(formulas=len(soup.select("math")), pictures=len(pictures), undescribed=len(undescribed), folded=fold(soup))
     return soup, counts
 
@@ -169,14 +217,16 @@ def finish(project: Path, site: Path) -> str:
     published, names = settings["website"]["site-url"], page_names(project)
     repository, top = settings["website"]["repo-url"], project.parent
     classes, notebooks = classes_of(top / "soft_ssl"), {page: Path(old).with_suffix(".ipynb").as_posix() for old, page in names.items()}
+    put_instrument(top, site)
     total = dict(pages=0, formulas=0, pictures=0, undescribed=0, folded=0)
     for path in sorted(site.glob("**/*.html")):
         old = path.relative_to(site).as_posix()
         page = names.get(old, old)
-        soup, counts = finish_page(path.read_text(encoding="utf-8"), page, names, published, classes)
+        soup, counts = finish_page(path.read_text(encoding="utf-8"), page, path.parent, names, published, classes)
         if (notebook := notebooks.get(page)) and (top / "nbs" / notebook).exists():
             add_links(soup, notebook, repository)
             shutil.copy(top / "nbs" / notebook, (site / page).parent)
+        load_instrument(soup, page)
         path.unlink()
         (site / page).write_text(str(soup), encoding="utf-8")
         total = {name: total[name] + counts.get(name, 1) for name in total}
