@@ -376,7 +376,7 @@ export class Instrument {
   constructor(root, backend, options = {}) {
     Object.assign(this, { root, backend, options, times: [], found: {}, edits: {}, cursor: {}, views: {}, thumbs: {} });
     root.classList.add("si");
-    root.dataset.lmSuppressShortcuts = "true"; // in JupyterLab arrow keys belong to what has the focus
+    root.addEventListener("keydown", event => { if (!event.ctrlKey && !event.metaKey && event.key !== "Escape") event.stopPropagation(); }); // JupyterLab has commands on plain keys, arrows too
     root.append(h("style", { textContent: STYLE }));
     root.instrument = this;
   }
