@@ -29,6 +29,7 @@ const STYLE = `
 .si-code { flex: 1 1 320px; min-width: 0; max-width: 540px; }
 .si-code canvas, .si-way canvas { cursor: pointer; touch-action: manipulation; }
 .si figure.figure, .si figure { margin: 0 !important; } .si figcaption { font-size: 12px; color: var(--faint); margin: 2px 0 0; }
+.si-drawings { display: flex; flex-direction: column; gap: 10px; flex: none; }
 .si-drawn { width: 96px; height: 96px; image-rendering: pixelated; background: #000; }
 .si-near { display: flex; flex-wrap: wrap; gap: 4px; }
 .si-near button { padding: 0; border-radius: 3px; min-height: 0; background: #000; line-height: 0; }
@@ -36,12 +37,12 @@ const STYLE = `
 .si summary { cursor: pointer; padding: 4px 0; color: var(--ink); }
 .si-status { min-height: 1.4em; }
 @container (min-width: 834px) { .si-world { position: sticky; top: 4.5rem; } }
-@container (max-width: 520px) { .si-pair > figure:not(.si-code) { order: -1; } }
+@container (max-width: 520px) { .si-drawings { order: -1; flex-direction: row; } }
 .si-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 `;
 
-const MAGMA = colours("000004 180f3d 440f76 721f81 9e2f7f cd4071 f1605d fd9668 feca8d fcfdbf");
-const VIRIDIS = colours("440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725");
+export const MAGMA = colours("000004 180f3d 440f76 721f81 9e2f7f cd4071 f1605d fd9668 feca8d fcfdbf");
+export const VIRIDIS = colours("440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725");
 const RED_BLUE = colours("053061 2166ac 4393c3 92c5de d1e5f0 f7f7f7 fddbc7 f4a582 d6604d b2182b 67001f");
 const SHOWN_GROUPS = 6, SHOWN_IMAGES = 7, LEFT = 58, SMALLEST_TAU = 0.05, LARGEST_TAU = 5;
 
@@ -51,9 +52,16 @@ function colours(words) {
   return words.split(" ").map(word => [0, 2, 4].map(i => parseInt(word.slice(i, i + 2), 16)));
 }
 
-function colour(map, x) { // x from 0 to 1
+export function colour(map, x) { // x from 0 to 1
   const at = Math.min(Math.max(x, 0), 1) * (map.length - 1), i = Math.min(Math.floor(at), map.length - 2);
   return `rgb(${map[i].map((a, k) => Math.round(a + (at - i) * (map[i + 1][k] - a))).join(",")})`;
+}
+
+// Black or white, whichever is told better from a colour of the map: at least 4.58 : 1 for any colour.
+export function legible(map, x) {
+  const [r, g, b] = colour(map, x).match(/\d+/g).map(c => c / 255).map(c => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+  const light = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  return (light + 0.05) / 0.05 > 1.05 / (light + 0.05) ? "#000" : "#fff";
 }
 
 export function entropy(probs) { // in bits
@@ -466,7 +474,7 @@ export class Instrument {
     const section = h("section", { "aria-label": title },
       h("h4", { textContent: title }), network.says ? h("p", { textContent: network.says }) : null,
       h("div", { className: "si-pair" }, h("figure", { className: "si-code" }, code, words, undo),
-        h("figure", {}, drawn, h("figcaption", { textContent: "decoded from the code" })), before),
+        h("div", { className: "si-drawings" }, h("figure", {}, drawn, h("figcaption", { textContent: "decoded from the code" })), before)),
       h("figure", {}, near, h("figcaption", { textContent: "nearest codes among the sample, nearest first; press one to go there" })),
       h("figure", { className: "si-way" }, way, way_words));
     return { section, code, drawn, plain, before, near, way, way_words, words, undo };
@@ -807,7 +815,7 @@ export class Instrument {
         if (!n_symbols) return;
         const symbol = argmax(way.codes[t].subarray(g * n_symbols, (g + 1) * n_symbols));
         if (symbol !== last && t) pen.fillStyle = "#d55e00", pen.fillRect(LEFT + t * wide - 1, row * high, 2, high - 1);
-        if (symbol !== last && wide >= 9) pen.fillStyle = moved[g] < 0.6 ? "#fff" : "#24292f", pen.textAlign = "left", pen.fillText(symbol, LEFT + t * wide + 3, (row + 0.5) * high);
+        if (symbol !== last && wide >= 9) pen.fillStyle = legible(VIRIDIS, moved[g]), pen.textAlign = "left", pen.fillText(symbol, LEFT + t * wide + 3, (row + 0.5) * high);
         last = symbol;
       });
     });

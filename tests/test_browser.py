@@ -319,6 +319,16 @@ def opened(browser, site, name, **options):
     return page, wrong
 
 
+DIGITS = """async () => {
+    const { colour, legible, VIRIDIS } = await import(new URL('instrument/instrument.js', location.href));
+    const light = colour => { const [r, g, b] = colour.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    return [...Array(101).keys()].map(i => {
+        const [a, b] = [light(colour(VIRIDIS, i / 100).match(/\\d+/g).map(Number)), legible(VIRIDIS, i / 100) === '#000' ? 0 : 1].sort((a, b) => a - b);
+        return (b + 0.05) / (a + 0.05);
+    });
+}"""
+
+
 def unpacked(arrays):
     "Lists that came from a page, as numbers."
     return np.array([[float(x) for x in (array.values() if isinstance(array, dict) else array)] for array in arrays], np.float32)
@@ -332,7 +342,7 @@ ASK = """async ([network, rows, tau]) => {
 }"""
 
 
-@pytest.mark.parametrize(("page_name", "n"), [("index.html", 50), ("tutorials/factor_traversals.html", 20)])
+@pytest.mark.parametrize(("page_name", "n"), [("index.html", 200), ("tutorials/factor_traversals.html", 200)])
 def test_the_page_computes_what_torch_does(site, browser, say, page_name, n):
     from soft_ssl.latents import decoder_of, open_latents
 
@@ -452,6 +462,8 @@ def test_the_instrument_waits_for_a_touch_and_fits_a_phone_in_the_dark(site, bro
     assert page.evaluate(CUT_OFF) == []
     page.wait_for_timeout(600)
     assert page.evaluate(CONTRASTS, READABLE)["low"] == {}
+    digits = page.evaluate(DIGITS)  # what is written on a canvas
+    assert len(digits) == 101 and min(digits) >= READABLE
     assert wrong == []
 
 
@@ -551,6 +563,20 @@ def move(page, cell):
     return took
 
 
+def answers_of_the_kernel(page, cell):
+    "Milliseconds from an arrow key to the paint of what the kernel answered to it, as the instrument notes them."
+    instrument, picture, times = cell.locator(".si"), cell.locator(".si-image"), []
+    for key in ["ArrowLeft"] * 15 + ["ArrowUp"] * 15:
+        page.wait_for_timeout(250)  # what follows a move has been painted
+        instrument.evaluate("si => { si.instrument.times.length = 0; }")
+        picture.press(key)
+        page.wait_for_function("si => si.instrument.times.length > 0", arg=instrument.element_handle(), timeout=5000)
+        shown = instrument.evaluate("si => { const it = si.instrument; return [String(it.values), String(it.found[it.shown[0]].values), it.times[0]]; }")
+        assert shown[0] == shown[1]
+        times.append(shown[2])
+    return times
+
+
 def ask(lab, path, method="GET"):
     "What the server answers."
     request = urllib.request.Request(f"{lab.address}api/{path}?token={lab.token}", method=method)
@@ -612,4 +638,7 @@ def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser,
         took = move(page, cell)
         say(f"{path.stem}, widget {number}: " + ", ".join(f"{t:.0f} ms" for t in took))
         assert took, f"widget {number}: no picture follows a slider"
+        if cell.locator(".si").count():
+            times = answers_of_the_kernel(page, cell)
+            say(f"{path.stem}, widget {number}: from input to paint through the kernel, median {np.median(times):.0f} ms, 95th percentile {np.percentile(times, 95):.0f} ms ({len(times)} inputs)")
     context.close()
