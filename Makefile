@@ -41,7 +41,7 @@ study: setup ## does soft discretization generalise? many runs into one table (a
 digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
 	$(BIN)/python tests/digits_study.py
 
-networks: setup ## the networks that come with the kit, to look at (two to three hours; goes on where it stopped)
+networks: setup ## the networks that come with the kit, to look at (two hours; goes on where it stopped)
 	$(BIN)/python tests/networks.py
 
 faults: setup ## kill, fill the disk, run two at once, ...: the first table of the page Trust (a quarter of an hour; as root all of it)

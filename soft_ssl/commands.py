@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TYPE_CHECKING
 from .cli import nearest, plain, say
 from .datasets import DATASETS, SOURCES, load, prepare, recipe
 from .devices import COMPILES, PRECISIONS
+from .files import printable
 from soft_ssl.experiment import (
     ALIASES, CLUSTERS, COMPONENTS, EVALUATIONS, METHODS, Option, all_runs, check_options, evaluate, evaluation_file, find_evaluation, method_options, options_of, probe_history, read_run_config,
     repeat, run_title, train,
@@ -21,7 +22,7 @@ from soft_ssl.experiment import (
 from .learner import OPTIMIZERS, SCHEDULERS, Stopped
 from .method import BOTTLENECKS
 from .networks import ACTIVATIONS, ENCODERS, HEADS
-from .pictures import IMAGE_SETS
+from .pictures import IMAGE_SETS, fashion_mnist, image_data
 from .probes import NORM_FEATS, PARTS, score_table
 from .runs import CHECKPOINTS, RunFolder
 from .views import VIEWS
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # %% auto #0
-__all__ = ['CHOICES', 'IMPORTED', 'COMMANDS', 'Parser', 'unhyphen', 'renamed', 'value_of', 'merged', 'at_places', 'add_options',
-           'shaping', 'every_option', 'pretrain_command', 'export_command', 'codes_command', 'study_command',
-           'download_command', 'train_command', 'evaluate_command', 'repeat_command', 'runs_command',
+__all__ = ['CHOICES', 'IMPORTED', 'FETCHED_PICTURES', 'COMMANDS', 'Parser', 'unhyphen', 'renamed', 'value_of', 'merged',
+           'at_places', 'add_options', 'shaping', 'every_option', 'pretrain_command', 'export_command', 'codes_command',
+           'study_command', 'download_command', 'train_command', 'evaluate_command', 'repeat_command', 'runs_command',
            'print_evaluation', 'print_table', 'print_scores', 'benchmark_command']
 
 # %% ../nbs/95a_commands.ipynb #0dbe15ee
@@ -243,15 +244,18 @@ def study_command(words: list[str]) -> None:
               f"{Path(args['out_path'] or args['root_path'] + '/study-' + Path(args['size']).stem).expanduser()}")  # fmt: skip
 
 # %% ../nbs/95a_commands.ipynb #02e11c06
+FETCHED_PICTURES = ("cifar10", "cifar100", "stl10", "fashion_mnist")
+
+
 def download_command(words: list[str]) -> None:
-    "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split sizes."
+    "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split sizes; pictures are fetched as they are published."
     parser = Parser(
         "soft-ssl download",
         description="Make the file of a data set, and print the sizes of its split.",
         allow_abbrev=False,
     )
     names = Option("dataset", "", str, "")
-    parser.add_argument("dataset", type=value_of(names), help=", ".join(DATASETS))
+    parser.add_argument("dataset", type=value_of(names), help=", ".join([*DATASETS, *FETCHED_PICTURES]))
     parser.add_argument(
         "data_path", nargs="?", default="./data", help="folder of the data files (default: ./data)"
     )
@@ -264,13 +268,22 @@ def download_command(words: list[str]) -> None:
         "--from",
         dest="archive",
         default=None,
-        metavar="FILE",
-        help="the published file, if it is already at hand",
+        metavar="PATH",
+        help="the published file, or the folder of the files of fashion_mnist, if it is already at hand",
     )
     args = parser.parse(words)
     check_options({"K": args.K}, {"K": Option("K", 1, int, "")})
+    if args.dataset in FETCHED_PICTURES:
+        if args.archive and args.dataset != "fashion_mnist":
+            raise ValueError(f"{args.dataset} is fetched as it is published: put its files into {printable(args.data_path)} yourself, and leave --from away")
+        if args.dataset == "fashion_mnist":
+            fashion_mnist(args.data_path, True, args.archive or "")
+        sizes = {part: len(image_data(args.dataset, args.data_path, part == "train")) for part in ("train", "test")}
+        print(f"{args.dataset} in {printable(args.data_path)}: " + ", ".join(f"{part} {size:,}" for part, size in sizes.items()))
+        print(f"next: soft-ssl train byol --dataset {args.dataset} --data_path {args.data_path}")
+        return
     about = recipe(args.dataset)
-    about.composition(about.factors.values(0)[None], args.K)  # a wrong K is said before anything is fetched or drawn
+    about.split.at(args.K).grid(about.factors)  # a wrong K is said before anything is fetched or drawn
     source = "original" if args.source == "auto" else args.source
     try:
         path = prepare(args.dataset, args.data_path, source, args.archive)

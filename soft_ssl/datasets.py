@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'SOURCES', 'Recipe', 'dsprites_recipe', 'mpi3d_recipe', 'recipe', 'DrawnDataset', 'data_file', 'prepare',
-           'make_file', 'SplitData', 'load', 'split_data', 'load_drawn', 'folder_factors', 'from_folder', 'read_image',
-           'hold_out']
+           'make_file', 'SplitData', 'split_of', 'load', 'split_data', 'load_drawn', 'from_arrays', 'folder_factors',
+           'from_folder', 'read_image', 'hold_out']
 
 # %% ../nbs/01c_datasets.ipynb #9c98f829
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,60 +18,56 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from . import dsprites, mpi3d
-from soft_ssl.factors import (
-    Composition,
-    FactorDataset,
-    Factors,
-    ImageData,
-    Splits,
-    StoredImages,
-    split_by_composition,
-    write_factor_file,
-)
+from . import dsprites, mpi3d, shapes3d
+from .factors import FactorDataset, Factors, ImageData, StoredImages, write_factor_file
 from soft_ssl.files import (
     MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, file_lock, find_named, folder_files, folder_stamp, listing_digest, picture_names,
     printable, read_picture, remove_unfinished,
 )
+from .splits import Composition, Split, Splits, draw_held_out, parse_split, split_by_composition
 
 # %% ../nbs/01c_datasets.ipynb #10b49d88
 class Recipe(NamedTuple):
-    "What is known of a data set before any file is there."
+    "A data set before any file is there: names and sizes of its factors, its split, what draws it, and where it is published."
 
-    factors: Factors
-    composition: Callable[[np.ndarray, int], Composition]  # the split rule, given factor values and K
-    n_train: int  # training images, unless another number is asked for
-    render: Callable[[Path], Path] | None  # draws it into a file; None where there is nothing to draw it by
-    draw: Callable[[np.ndarray], Tensor] | None  # draws images with given factor values, uint8 `(n, H, W)` or `(n, H, W, C)`; None likewise
-    drawn: Factors | None  # the grid of what is drawn
-    convert: Callable[[Path, Path], Path]  # turns the published archive into a file
-    urls: tuple[str, ...]  # where the archive is published
+    factors: Factors  # of the published data set
+    split: Split  # with K=1
+    n_train: int = 40_000  # training images, unless another number is asked for
+    drawn: Factors | None = None  # the grid of what is drawn; None where there is nothing to draw it by
+    draw: Callable[[np.ndarray], Tensor] | None = None  # draws images with given factor values, uint8 `(n, H, W)` or `(n, H, W, C)`
+    digest_drawn: str = ""  # checksum of all that the drawings depend on
+    render: Callable[[Path], Path] | None = None  # draws all of them into a file
+    convert: Callable[[Path, Path], Path] | None = None  # turns the published archive into a file
+    urls: tuple[str, ...] = ()  # where the archive is published
     digest: str = ""  # checksum of the archive, hexadecimal, where one is known
     algorithm: str = "sha1"  # of `digest`
     most: int = MOST_BYTES  # bytes that the archive may have
+    only: tuple[tuple[str, int], ...] = ()  # factors of which only the first values stand in a part
 
 
 def dsprites_recipe(factors: Factors) -> Recipe:
-    "dSprites with some or all of its angles."
+    "dSprites with some or all of its angles; a part has the first ten, so that no image stands twice."
     archive = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
     return Recipe(
-        factors, dsprites.composition, 40_000, partial(dsprites.render, factors=factors), dsprites.draw, factors, partial(dsprites.convert_original, factors=factors),
+        factors, dsprites.SPLIT, 40_000, factors, dsprites.draw, dsprites.recipe_digest(factors), partial(dsprites.render, factors=factors),
+        partial(dsprites.convert_original, factors=factors),
         urls=(f"https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master/{archive}",
               f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{archive}"),
-        digest="3e0a46a9238e425f46a6ef9e9bdfd7cedb35d50f", most=2**26,
+        digest="3e0a46a9238e425f46a6ef9e9bdfd7cedb35d50f", most=2**26, only=(("orientation", dsprites.FACTORS.sizes[2]),),
     )  # fmt: skip
 
 
 def mpi3d_recipe(name: str, archive: str, factors: Factors, drawn: Factors | None = None) -> Recipe:
     "One of the recordings of MPI3D; `drawn` is the grid of its rendered stand-in."
-    return Recipe(
-        factors, partial(mpi3d.composition, side=factors.sizes[0]), 130_000,
-        None if drawn is None else partial(mpi3d.render, factors=drawn), None if drawn is None else partial(mpi3d.draw, factors=drawn), drawn,
-        partial(mpi3d.convert_original, factors=factors, name=name),
+    published = Recipe(
+        factors, mpi3d.SPLIT, 130_000, convert=partial(mpi3d.convert_original, factors=factors, name=name),
         urls=(f"https://huggingface.co/datasets/waleedgondal/mpi3d/resolve/main/{archive}.npz",
               f"https://storage.googleapis.com/mpi3d_disentanglement_dataset/data/{archive}.npz",
               f"https://storage.googleapis.com/disentanglement_dataset/Final_Dataset/{archive}.npz"),
     )  # fmt: skip
+    if drawn is None:
+        return published
+    return published._replace(drawn=drawn, draw=partial(mpi3d.draw, factors=drawn), digest_drawn=mpi3d.recipe_digest(drawn), render=partial(mpi3d.render, factors=drawn))
 
 
 DATASETS: dict[str, Recipe] = {
@@ -82,7 +79,9 @@ DATASETS: dict[str, Recipe] = {
     "mpi3d_realistic": mpi3d_recipe("mpi3d_realistic", "mpi3d_realistic", mpi3d.FACTORS),
     "mpi3d_real": mpi3d_recipe("mpi3d_real", "mpi3d_real", mpi3d.FACTORS),
     "mpi3d_complex": mpi3d_recipe("mpi3d_complex", "mpi3d_real_complex", mpi3d.COMPLEX_FACTORS),
-}
+    "shapes3d": Recipe(shapes3d.FACTORS, shapes3d.SPLIT, 40_000, shapes3d.FACTORS, shapes3d.draw, shapes3d.recipe_digest(), shapes3d.render, shapes3d.convert_original,
+                       urls=("https://storage.googleapis.com/3d-shapes/3dshapes.h5",), most=2**29),
+}  # fmt: skip
 SOURCES = ("auto", "original", "rendered")
 
 
@@ -105,8 +104,7 @@ class DrawnDataset:
         if about.draw is None or about.drawn is None:
             raise ValueError(f"{name} cannot be drawn, only fetched")
         self.path, self.factors, self.draw = name, about.drawn, about.draw
-        rules = dsprites if about.composition is dsprites.composition else mpi3d
-        self.name, self.sha256 = rules.__name__.rpartition(".")[2], rules.recipe_digest(self.factors)
+        self.name, self.sha256 = name.rpartition(".")[2].removesuffix("_full"), about.digest_drawn
         self.values = self.factors.values(np.arange(len(self.factors)))
         height, width, *channels = self.draw(self.values[:1]).shape[1:]
         self.image_shape: tuple[int, int, int] = (height, width, channels[0] if channels else 1)
@@ -170,7 +168,10 @@ def make_file(about: Recipe, path: Path, source: str, archive: Path | None) -> N
     if source == "rendered":
         assert about.render is not None  # as `prepare` checked
         about.render(path)
-    elif archive is not None:
+        return
+    if about.convert is None:
+        raise ValueError(f"{printable(path.name)}: this data set has nothing that reads a published archive: draw it with --source rendered")
+    if archive is not None:
         about.convert(archive, path)
     else:
         fetched = download(about.urls, path.parent / Path(about.urls[0]).name, about.digest, about.algorithm, about.most)
@@ -187,12 +188,12 @@ class SplitData(NamedTuple):
 
     dataset: ImageData
     splits: Splits
-    K: int
+    split: Split | None = None  # the rule; None where nothing is held back
 
     @property
     def title(self) -> str:
-        "Name, source and, where combinations are held back, K: for tables and plots."
-        return f"{self.dataset.name} ({self.dataset.source})" + (f", K={self.K}" if self.K else "")
+        "Name, source and, where combinations are held back, the split: for tables and plots."
+        return f"{self.dataset.name} ({self.dataset.source})" + (f", {self.split.title}" if self.split and self.split.title else "")
 
     def rows(
         self,
@@ -221,33 +222,59 @@ class SplitData(NamedTuple):
         return self.dataset.statistics(self.splits.train)
 
 
+def split_of(
+    about: Recipe | None,  # of the data set; None for a file of your own
+    dataset_K: int,  # as in `load`
+    split: str,  # as in `load`
+    turn: int,  # as in `load`
+) -> Split | None:
+    "The split that options name; a file of your own without one has nothing held back."
+    if split:
+        return parse_split(split, dataset_K, turn)
+    return about.split.at(dataset_K, turn) if about else None
+
+
 def load(
-    dataset: str = "dsprites",  # name of the data set
-    dataset_K: int = 1,  # how many combinations training sees; dsprites: 1 or 2, mpi3d: 1 to 4 (5 and 6 leave none to validate on)
-    n_train: int = 0,  # training images; 0 takes up to 40000 of dsprites and 130000 of mpi3d, and leaves an eighth for iid
+    dataset: str = "dsprites",  # name of the data set, or the path of a factor file of your own, which ends in .h5
+    dataset_K: int = 1,  # how much training sees; dsprites: 1 or 2, mpi3d: 1 to 4 (5 and 6 leave none to validate on), shapes3d: 1 or 2
+    n_train: int = 0,  # training images; 0 takes up to 40000 (130000 of mpi3d), and leaves an eighth for iid
     data_path: str | Path = "./data",  # folder of the data files
     source: str = "auto",  # original, rendered, or auto: the original if its file is there, else rendered
+    split: str = "",  # another rule than the data set's own: bands, quarters, interpolation, extrapolation or random, and its factors, or a list; such as `extrapolation scale`
+    turn: int = 0,  # which combinations are held out
 ) -> SplitData:
-    "A data set, split by composition; drawn first if its file is not there. Raises `ValueError` for an unknown name, K or source."
-    about = recipe(dataset)
+    "A data set, split by composition; drawn first if its file is not there. Raises `ValueError` for an unknown name, K, split or source."
     if source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, but is {source!r}")
-    about.composition(about.factors.values(0)[None], dataset_K)  # a wrong K is said before anything is drawn
+    if dataset.endswith(".h5"):
+        return split_data(FactorDataset(dataset), split_of(None, dataset_K, split, turn), n_train)
+    about = recipe(dataset)
+    chosen = split_of(about, dataset_K, split, turn)
+    assert chosen is not None
+    chosen.grid(about.factors)  # a wrong K is said before anything is drawn
     original, rendered = (data_file(data_path, dataset, which) for which in SOURCES[1:])
     if source == "original" and not original.exists():
         raise FileNotFoundError(f"there is no {printable(original)}: `soft-ssl download {dataset} {printable(data_path)}` fetches it")
     drawn = source == "rendered" or not original.exists()
     if drawn and not rendered.exists():
         print(f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here (source: rendered)")
-    return split_data(FactorDataset(prepare(dataset, data_path, "rendered") if drawn else original), dataset, dataset_K, n_train)
+    return split_data(FactorDataset(prepare(dataset, data_path, "rendered") if drawn else original), chosen, n_train, about)
 
 
-def split_data(data: ImageData, name: str, K: int, n_train: int = 0) -> SplitData:
-    "Splits the images of a data set by its rule; arguments as in `load`."
-    about = recipe(name)
-    rule = about.composition(data.values, K)
-    usual = min(about.n_train, 7 * int(rule.train.sum()) // 8)
-    return SplitData(data, split_by_composition(rule, n_train or usual), K)
+def split_data(
+    data: ImageData,
+    split: Split | None,  # None holds nothing back
+    n_train: int = 0,  # training images; 0 takes the recipe's number, or all but an eighth
+    about: Recipe | None = None,  # its recipe, if it has one
+) -> SplitData:
+    "Splits the images of a data set by a rule."
+    everything = np.ones(len(data), bool)
+    rule = split(data.values, data.factors) if split else Composition(np.zeros(len(data), int), everything, ~everything, ~everything)
+    for name, n in about.only if about else ():
+        kept = data.values[:, data.factors.names.index(name)] < n
+        rule = Composition(rule.combination, rule.train & kept, rule.val & kept, rule.test & kept)
+    usual = min(about.n_train if about else len(data), 7 * int(rule.train.sum()) // 8)
+    return SplitData(data, split_by_composition(rule, n_train or max(1, usual)), split)
 
 
 def load_drawn(
@@ -255,10 +282,56 @@ def load_drawn(
     dataset_K: int = 1,  # as in `load`
     n_train: int = 0,  # as in `load`
     data_path: str | Path = "./data",  # folder of the data files
+    split: str = "",  # as in `load`
+    turn: int = 0,  # as in `load`
 ) -> SplitData:
     "As `load` with the source `rendered`, but where there is no file none is made: images are drawn when they are asked for."
-    there = data_file(data_path, dataset, "rendered").exists()
-    return load(dataset, dataset_K, n_train, data_path, "rendered") if there else split_data(DrawnDataset(dataset), dataset, dataset_K, n_train)
+    if dataset.endswith(".h5") or data_file(data_path, dataset, "rendered").exists():
+        return load(dataset, dataset_K, n_train, data_path, "auto" if dataset.endswith(".h5") else "rendered", split, turn)
+    about = recipe(dataset)
+    return split_data(DrawnDataset(dataset), split_of(about, dataset_K, split, turn), n_train, about)
+
+# %% ../nbs/01c_datasets.ipynb #3b52eee0
+def from_arrays(
+    images: np.ndarray | str | Path,  # uint8 `(N, H, W)` or `(N, H, W, C)`; or an HDF5 file that has them in a table
+    labels: np.ndarray | None,  # `(N, F)`: what each image shows, in numbers or words; None reads them from that file
+    path: str | Path,  # of the HDF5 file to make, ends in .h5
+    names: Sequence[str],  # of the factors
+    numbers: Sequence[str] = (),  # names of those that are numbers; the others are classes
+    circular: Sequence[str] = (),  # names of those whose last value is a neighbour of the first
+    split: Split | None = None,  # None holds nothing back
+    n_train: int = 0,  # training images; 0 takes all of the training combinations but an eighth
+    tables: tuple[str, str] = ("images", "labels"),  # in the HDF5 file
+) -> SplitData:
+    "Arrays, or an HDF5 file, as a data set. Raises `ValueError` if images and labels do not fit, and `FileExistsError` if `path` is there."
+    import h5py
+
+    path = expand(path)
+    if path.exists():
+        raise FileExistsError(f"{printable(path)} is there already: delete it, or give another path")
+    if isinstance(images, (str, Path)):
+        with h5py.File(expand(images)) as file:
+            if missing := [name for name in tables if name not in file and (name == tables[0] or labels is None)]:
+                raise ValueError(f"{printable(images)} has no table {missing[0]}, only {', '.join(file)}: name its tables")
+            return from_arrays(file[tables[0]], file[tables[1]][:] if labels is None else labels, path, names, numbers, circular, split, n_train)
+    labels = np.asarray(labels)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or labels.shape != (len(images), len(names)):
+        raise ValueError(f"images have to be uint8 (N, H, W) or (N, H, W, C) with labels (N, {len(names)}), but are {images.dtype} {images.shape} with {labels.shape}")
+    found = [np.unique(column, return_inverse=True) for column in labels.T]
+    factors = Factors(tuple(names), tuple(len(known) for known, _ in found), tuple(name for name in names if name not in numbers), tuple(circular))
+    digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
+
+    def chunks() -> Iterator[np.ndarray]:
+        for start in range(0, len(images), 1024):
+            chunk = np.asarray(images[start : start + 1024])
+            digest.update(chunk.tobytes())
+            yield chunk.reshape(*chunk.shape[:3], -1)
+
+    for _ in chunks():  # once for the checksum, which stands in the file
+        pass
+    values, title = np.stack([index for _, index in found], 1), path.stem
+    write_factor_file(path, chunks(), values, factors, title, "original", digest.copy().hexdigest())
+    return split_data(FactorDataset(path), split, n_train)
 
 # %% ../nbs/01c_datasets.ipynb #0e73de13
 def folder_factors(
@@ -307,12 +380,9 @@ def from_folder(
         raise ValueError(f"{printable(path)} was made from other images than {printable(folder)} holds now: delete it, or give another path")
     if data.image_shape[0] != side:
         raise ValueError(f"{printable(path)} has images of {data.image_shape[0]} pixels, not of {side}: delete it, or give another path")
-    rule = hold_out(values, factors, held_out)
-    return SplitData(
-        data,
-        split_by_composition(rule, max(1, int(train_share * rule.train.sum()))),
-        len(np.unique(rule.combination[rule.train])),
-    )
+    split = hold_out(values, factors, held_out) if held_out else None
+    seen = split(values, factors).train if split else np.ones(len(data), bool)
+    return split_data(data, split, max(1, int(train_share * seen.sum())))
 
 
 def read_image(file: Path, side: int) -> np.ndarray:  # uint8 `(1, side, side, 3)`
@@ -326,19 +396,10 @@ def hold_out(
     values: np.ndarray,  # `(N, F)`
     factors: Factors,
     held_out: int,  # combinations of the first two factors, an even number that leaves two or more
-) -> Composition:
+) -> Split:
     "Holds back combinations, drawn with a fixed seed so that each value is still seen. Raises `ValueError` if that cannot be."
-    combination = values[:, 0].astype(int) * (factors.sizes[1] if len(factors.sizes) > 1 else 1) + (
-        values[:, 1] if values.shape[1] > 1 else 0
-    )
-    there = np.unique(combination)
-    if held_out and (held_out % 2 or not 0 < held_out <= len(there) - 2 or values.shape[1] < 2):
+    there = np.unique(values[:, :2], axis=0)
+    if held_out % 2 or not 0 < held_out <= len(there) - 2 or values.shape[1] < 2:
         raise ValueError(f"held_out must be an even number of combinations that leaves two or more of {len(there)}, but is {held_out}")
-    rng = np.random.default_rng(0)
-    for _ in range(1000):
-        held = rng.choice(there, held_out, replace=False)
-        seen = ~np.isin(combination, held)
-        if all(len(np.unique(values[seen, f])) == len(np.unique(values[:, f])) for f in range(min(2, values.shape[1]))):
-            val, test = (np.isin(combination, half) for half in np.split(held, 2))
-            return Composition(combination, seen, val, test)
-    raise ValueError(f"{held_out} combinations cannot be held back so that every label is still seen: lower held_out")
+    val, test = draw_held_out(there, held_out, 0)
+    return Split(*factors.names[:2], val=val.tolist(), test=test.tolist())

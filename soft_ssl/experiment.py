@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMPONENTS', 'ALIASES', 'NOT_ASKED', 'RANGES',
-           'NOT_IN_RUN_ID', 'SCORE_COLUMNS', 'TIMED_STEPS', 'NOT_SHOWN', 'SORT', 'CLUSTERS', 'JOB_HOURS',
+           'NOT_IN_RUN_ID', 'LATER', 'SCORE_COLUMNS', 'TIMED_STEPS', 'NOT_SHOWN', 'SORT', 'CLUSTERS', 'JOB_HOURS',
            'find_evaluation', 'find_evaluations', 'evaluation_options', 'scores_in_training', 'Option', 'options_of',
            'method_class', 'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options',
-           'run_name', 'run_title', 'plot_metrics', 'save_figures', 'build_method', 'load_data', 'make_batches',
-           'about_data', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'steps_of', 'is_finished',
-           'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change', 'begun', 'resolve',
-           'estimated_time', 'train_in', 'read_run_config', 'run_config', 'load_run_data', 'load_pretrained',
-           'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs', 'sortable_page', 'Job',
-           'submit']
+           'decides', 'data_word', 'run_name', 'run_title', 'plot_metrics', 'save_figures', 'build_method', 'load_data',
+           'make_batches', 'about_data', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'steps_of',
+           'is_finished', 'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change',
+           'begun', 'resolve', 'estimated_time', 'train_in', 'read_run_config', 'run_config', 'load_run_data',
+           'load_pretrained', 'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs',
+           'sortable_page', 'Job', 'submit']
 
 # %% ../nbs/04_experiment.ipynb #b471ae67
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
@@ -226,7 +226,7 @@ class Range:
 RANGES: dict[str, Range] = {
     name: allowed
     for allowed, names in (
-        (Range(0), "seed sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
+        (Range(0), "seed turn sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
         (Range(0), "entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
         (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
@@ -280,21 +280,35 @@ NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "sna
                  "ridge", "norm_feats", "n_sub_train", "n_sub_test", "test_batch_size", "oracle", "evaluations")  # fmt: skip
 
 
+LATER = {"split": "", "turn": 0}  # options that came later: what was named before them keeps its name
+
+
+def decides(config: dict[str, Any]) -> dict[str, Any]:
+    "The options that a name is made from: not those that came later and are at their default."
+    return {name: value for name, value in config.items() if name not in LATER or value != LATER[name]}
+
+
+def data_word(dataset: str) -> str:
+    "A data set in the name of a run: of a file or an import path the last part."
+    return Path(dataset).stem if dataset.endswith(".h5") else dataset.rpartition(".")[2]
+
+
 def run_name(
     method: str,
     config: dict[str, Any],  # every option of the method
 ) -> str:
     "A readable name, and a checksum of the options that decide what the run computes."
-    decisive = {name: value for name, value in sorted(config.items()) if name not in NOT_IN_RUN_ID}
+    decisive = {name: value for name, value in sorted(decides(config).items()) if name not in NOT_IN_RUN_ID}
     digest = hashlib.sha256(json.dumps([method, decisive]).encode()).hexdigest()[:8]
-    words = [method.rpartition(".")[2].lower(), config["bottleneck"].rpartition(".")[2].lower(), config["dataset"]]
+    words = [method.rpartition(".")[2].lower(), config["bottleneck"].rpartition(".")[2].lower(), data_word(config["dataset"])]
     held_back = [f"K{config['dataset_K']}"] if "dataset_K" in config else []
     return "-".join([*words, *held_back, f"seed{config['seed']}", digest])
 
 # %% ../nbs/04_experiment.ipynb #81f1ee4a
 def run_title(config: dict[str, Any]) -> str:
     "Method, bottleneck, data and its source: the title of a run's tables and figures."
-    held_back = f", K={config['dataset_K']}" if "dataset_K" in config else ""
+    parts = [config.get("split"), f"K={config['dataset_K']}" if "dataset_K" in config else "", f"turn {config['turn']}" if config.get("turn") else ""]
+    held_back = "".join(f", {part}" for part in parts if part)
     return f"{config['method']}, {config['bottleneck']}, {config['dataset']} ({config['data_file']['source']}){held_back}"
 
 
@@ -403,8 +417,8 @@ def part_to_select_on(data: SplitData, select_on: str) -> str:
     "The part asked for, or the other one if the split leaves none of it. Raises `ValueError` if neither has images."
     for part in (select_on, *PARTS[:2]):
         if len(data.rows(part)):
-            if part != select_on and data.K:
-                print(f"K={data.K} leaves no images in {select_on}: the best checkpoint is chosen on {part}")
+            if part != select_on and data.split:
+                print(f"{data.split.title} leaves no images in {select_on}: the best checkpoint is chosen on {part}")
             return part
     raise ValueError("no images are left to choose a checkpoint on: lower n_train or dataset_K")
 
@@ -621,7 +635,7 @@ def run_config(
     config = read_run_config(run)
     options = options_of_config(config)
     # what changes nothing about the weights may be missing: older runs do not have it
-    config = {name: option.default for name, option in options.items() if name in NOT_IN_RUN_ID} | config
+    config = {name: option.default for name, option in options.items() if name in (*NOT_IN_RUN_ID, *LATER)} | config
     if missing := {"method", "data_file", *options} - set(config):
         raise ValueError(f"{run.config_file} has no {min(missing)}: it is damaged, or of another version")
     config = check_options(config, options, config["method"], run.config_file)
@@ -645,7 +659,7 @@ def load_run_data(
     "The data that a run was trained on. Raises `ValueError` if what stands there is not the same."
     path, source = str(data_path) or config["data_path"], config["data_file"]["source"]
     if not in_file and source == "rendered":
-        data = load_drawn(config["dataset"], config["dataset_K"], config["n_train"], path)
+        data = load_drawn(config["dataset"], config["dataset_K"], config["n_train"], path, config.get("split", ""), config.get("turn", 0))
     else:
         data = load_data(config | {"data_path": path, "source": source})
     if data.dataset.sha256 != config["data_file"]["sha256"]:

@@ -82,6 +82,22 @@ export function edited(probs, n_symbols, edits) {
   return result;
 }
 
+// What images are compared by: z, or the distributions, one-hot where the code is hard.
+export function vector_of({ n_groups, n_symbols, hard }, encoded, probs) {
+  if (!n_symbols) return encoded;
+  if (!hard) return probs;
+  const one_hot = new Float32Array(probs.length);
+  symbols(probs, n_groups, n_symbols).forEach((symbol, group) => (one_hot[group * n_symbols + symbol] = 1));
+  return one_hot;
+}
+
+// What an image says of itself, and what it says after the edits that change something.
+export function coded(network, encoded, probs, edits = {}) {
+  const { n_groups, n_symbols } = network, own = vector_of(network, encoded, probs), said = n_symbols ? symbols(own, n_groups, n_symbols) : [];
+  const wanted = Object.fromEntries(Object.entries(edits).filter(([group, symbol]) => n_symbols && said[group] !== symbol));
+  return { own, said, wanted, code: Object.keys(wanted).length ? edited(own, n_symbols, wanted) : own };
+}
+
 // Rows of a table that are nearest to a vector, and their Euclidean distances.
 export function nearest(vectors, vector, n) {
   const width = vector.length, far = [];
@@ -259,12 +275,12 @@ const mpi3d = {
 
 export const WORLDS = { dsprites, mpi3d };
 
-// ---------------------------------------------------------------- back ends: manifest(), draw(rows), read(network, rows, tau), decode(network, codes), sample(network)
+// ---------------------------------------------------------------- back ends: manifest(), draw(rows), read(network, rows, tau), show(network, values, tau, edits), sample(network)
 
 // What the kernel computes. A request and its answer have the same number.
 class Kernel {
   constructor(model) {
-    this.model = model, this.waiting = new Map(), this.count = 0;
+    this.model = model, this.waiting = new Map(), this.asked = [], this.count = 0;
     model.on("msg:custom", ({ id, error, arrays }, buffers) => {
       const { resolve, reject } = this.waiting.get(id) ?? {};
       if (!resolve) return; // of another view of the same widget
@@ -276,11 +292,12 @@ class Kernel {
       })));
     });
   }
-  ask(request, buffers = []) {
+  ask(request) {
     const id = `${(this.own ??= Math.random().toString(36).slice(2))}-${this.count++}`;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.model.send({ id, ...request }, undefined, buffers);
+      this.asked.push({ id, ...request });
+      if (this.asked.length === 1) queueMicrotask(() => this.model.send({ requests: this.asked.splice(0) })); // those of one moment travel together
       setTimeout(() => this.waiting.delete(id) && reject(new Error("the kernel does not answer: run the cell again")), 60_000);
     });
   }
@@ -290,23 +307,20 @@ class Kernel {
     const { images, encoded, probs } = await this.ask({ op: "read", network, rows, tau });
     return { images: split(images), encoded: split(encoded), probs: probs && split(probs) };
   }
-  async decode(network, codes) {
-    return split((await this.ask({ op: "decode", network, n: codes.length }, [concatenated(codes).buffer])).pictures);
+  async show({ name }, values, tau, edits) { // all that an input asks of a network, in one answer
+    const { images, encoded, probs, pictures } = await this.ask({ op: "show", network: name, values, tau, edits });
+    const [picture, unedited] = split(pictures);
+    return { image: images.data, encoded: encoded.data, probs: probs?.data, picture, unedited };
   }
-  sample(network) { // the same every time
-    return ((this.samples ??= {})[network] ??= this.ask({ op: "sample", network }).catch(error => { delete this.samples[network]; throw error; }));
+  sample(network) { // the same every time; its images come with the first network's
+    const images = !this.samples;
+    return ((this.samples ??= {})[network] ??= this.ask({ op: "sample", network, images }).catch(error => { delete this.samples[network]; throw error; }));
   }
 }
 
 function split({ data, shape }) { // one array for each row
   const width = shape.slice(1).reduce((a, b) => a * b, 1);
   return Array.from({ length: shape[0] }, (_, i) => data.subarray(i * width, (i + 1) * width));
-}
-
-function concatenated(codes) {
-  const all = new Float32Array(codes.length * codes[0].length);
-  codes.forEach((code, i) => all.set(code, i * code.length));
-  return all;
 }
 
 // What the page computes. Files are fetched when they are first needed.
@@ -357,6 +371,11 @@ class Page {
       pictures.push(Uint8Array.from({ length: pixels.data.length }, (_, i) => Math.round(255 * pixels.data[(i % channels) * height * width + Math.floor(i / channels)])));
     }
     return pictures;
+  }
+  async show(network, values, tau, edits) {
+    const { images, encoded, probs } = await this.read(network.name, [values], tau), { own, code } = coded(network, encoded[0], probs?.[0], edits);
+    const [picture, unedited] = await this.decode(network.name, code === own ? [code] : [code, own]);
+    return { image: images[0], encoded: encoded[0], probs: probs?.[0], picture, unedited };
   }
   sample(network) { return this.once(`${network}/sample`, async () => safetensors(await this.bytes(`${network}/sample.safetensors`))); }
 }
@@ -586,7 +605,7 @@ export class Instrument {
         if (this.shown.some(name => !this.read_once?.has(name))) this.tell(this.backend instanceof Page ? "Loading the networks: some megabytes, once." : "Loading.");
         const state = { values: this.values, tau: this.tau, edits: this.edits, shown: this.shown };
         let failed = null;
-        for (const name of state.shown) await this.read(name, state).catch(error => { failed ??= error; console.warn(error); }); // the others go on
+        await Promise.all(state.shown.map(name => this.read(name, state).catch(error => { failed ??= error; console.warn(error); }))); // the others go on
         this.tell(failed ? `This cannot be computed: ${failed.message}` : "");
         this.paint();
         if (asked_at) requestAnimationFrame(() => this.times.push(performance.now() - asked_at));
@@ -598,34 +617,24 @@ export class Instrument {
     this.timer = setTimeout(() => this.follow(), 120);
   }
 
-  code_of(network, encoded, probs) { // what images are compared by, and decoded from
-    if (!network.n_symbols) return encoded;
-    if (!network.hard) return probs;
-    const one_hot = new Float32Array(probs.length);
-    symbols(probs, network.n_groups, network.n_symbols).forEach((symbol, group) => (one_hot[group * network.n_symbols + symbol] = 1));
-    return one_hot;
-  }
-
   async read(name, { values, tau, edits }) {
-    const network = this.network(name), { n_groups, n_symbols } = network, last = this.found[name];
-    const { images, encoded, probs } = await this.backend.read(name, [values], tau ?? network.tau ?? 1);
-    const own = this.code_of(network, encoded[0], probs?.[0]), said = n_symbols ? symbols(own, n_groups, n_symbols) : [];
-    const wanted = n_symbols ? Object.fromEntries(Object.entries(edits[name] ?? {}).filter(([group, symbol]) => said[group] !== symbol)) : {};
-    const code = Object.keys(wanted).length ? edited(own, n_symbols, wanted) : own;
-    const [picture, unedited] = await this.backend.decode(name, code === own ? [code] : [code, own]);
-    const sample = await this.backend.sample(name), same = last?.values?.every((value, i) => value === values[i]);
+    const network = this.network(name), last = this.found[name], same = last?.values?.every((value, i) => value === values[i]);
+    const [shown, sample] = await Promise.all([this.backend.show(network, values, tau ?? network.tau ?? 1, edits[name] ?? {}), this.backend.sample(name)]);
+    const { image, encoded, probs, picture, unedited } = shown, { own, said, wanted, code } = coded(network, encoded, probs, edits[name]);
+    if (!this.samples?.[name] && sample.images) this.keep_thumbnails(split(sample.values), split(sample.images));
     this.samples = { ...this.samples, [name]: sample };
-    this.image = images[0], (this.read_once ??= new Set()).add(name);
+    this.image = image, (this.read_once ??= new Set()).add(name);
     const before = same ? last.before : last?.symbols, near = nearest(sample.vectors.data, code, SHOWN_IMAGES);
     await this.thumbnails(name, near.map(([, row]) => row));
-    this.found[name] = { values, tau, own, code, symbols: said, edits: wanted, picture, unedited, before, way: same ? last.way : null, encoded: encoded[0],
+    this.found[name] = { values, tau, own, code, symbols: said, edits: wanted, picture, unedited, before, way: same ? last.way : null, encoded,
       near, changed: before ? said.flatMap((symbol, g) => (symbol !== before[g] ? [g] : [])) : [] };
   }
 
   async thumbnails(name, rows) { // draws what was not drawn before
     const values = split(this.samples[name].values), missing = rows.filter(row => !this.thumbs[values[row].join()]).map(row => [...values[row]]);
-    if (missing.length) (await this.backend.draw(missing)).forEach((image, i) => (this.thumbs[missing[i].join()] = image));
+    if (missing.length) this.keep_thumbnails(missing, await this.backend.draw(missing));
   }
+  keep_thumbnails(rows, images) { images.forEach((image, i) => (this.thumbs[rows[i].join()] = image)); }
 
   async follow() { // the groups that answer to the factor that was moved
     const factor = this.active, { names, circular } = this.about.factors[factor], at = this.values, tau = this.tau;
@@ -639,7 +648,7 @@ export class Instrument {
           await new Promise(done => setTimeout(done)); // a page computes without a break: let inputs in
           if (stale()) return;
           const { encoded, probs } = await this.backend.read(name, rows.slice(i, i + 4), tau ?? network.tau ?? 1);
-          encoded.forEach((z, k) => codes.push(this.code_of(network, z, probs?.[k])));
+          encoded.forEach((z, k) => codes.push(vector_of(network, z, probs?.[k])));
         }
         if (stale()) return;
         this.found[name].way = { factor, tau, at, ...answers(codes, network.n_symbols ? network.n_groups : codes[0].length, network.n_symbols, this.samples[name].spread?.data), codes };

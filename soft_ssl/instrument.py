@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['VALUE_NAMES', 'SAMPLE', 'DRAG', 'START', 'DTYPES', 'value_names', 'part_table', 'Look', 'look_at', 'scores_in_words',
-           'principal_axes', 'sample_arrays', 'read_arrays', 'manifest_of', 'Instrument', 'instrument', 'Drawing',
-           'export_decoder', 'first_of', 'export_page']
+           'principal_axes', 'sample_arrays', 'read_arrays', 'show_arrays', 'manifest_of', 'one_thread', 'Instrument',
+           'instrument', 'Drawing', 'export_decoder', 'first_of', 'export_page']
 
 # %% ../nbs/05b_instrument.ipynb #a22d7e03
 import base64
 import html
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,16 +25,16 @@ import traitlets
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from .datasets import DATASETS, SplitData, recipe
+from .datasets import SplitData
 from .export import export_onnx, save_onnx
 from .factors import Factors
 from .files import complete_file
-from . import dsprites, mpi3d
-from .latents import Decoder, Latents, decoder_of, is_hard, open_latents, rows_at
+from . import dsprites, mpi3d, shapes3d
+from .latents import Decoder, Latents, decoder_of, edited, is_hard, open_latents, rows_at
 from .runs import read_table
 
 # %% ../nbs/05b_instrument.ipynb #e77f7540
-VALUE_NAMES = {"dsprites": dsprites.VALUE_NAMES, "mpi3d": mpi3d.VALUE_NAMES}
+VALUE_NAMES = {"dsprites": dsprites.VALUE_NAMES, "mpi3d": mpi3d.VALUE_NAMES, "shapes3d": shapes3d.VALUE_NAMES}
 
 
 def value_names(
@@ -48,11 +49,11 @@ def value_names(
 def part_table(
     data: SplitData,
 ) -> dict[str, Any] | None:  # `classes`: for each factor the class of each value; `sizes`: how many classes; `table`: the part of each combination of them, the last varying fastest
-    "Which part of the split a combination belongs to: train, val, test or none. `None` for images that are no full grid, or of no data set of the kit."
+    "Which part of the split a combination belongs to: train, val, test or none. `None` for images that are no full grid, or where nothing is held back."
     factors, dataset = data.dataset.factors, data.dataset
-    if len(dataset) != len(factors) or dataset.name not in DATASETS:
+    if len(dataset) != len(factors) or data.split is None:
         return None
-    rule = recipe(dataset.name).composition(dataset.values, data.K)
+    rule = data.split(dataset.values, factors)
     grid, classes, kept = np.select([rule.train, rule.val, rule.test], ["train", "val", "test"], "none").reshape(factors.sizes), [], []
     for axis, size in enumerate(factors.sizes):
         slices = np.moveaxis(grid, axis, 0).reshape(size, -1)
@@ -124,6 +125,21 @@ def read_arrays(
     arrays = {"images": codes.images, "encoded": codes.encoded.astype(np.float32)}
     return arrays | {"probs": codes.probabilities.astype(np.float32)} if codes.has_symbols else arrays
 
+
+def show_arrays(
+    look: Look,
+    values: Sequence[int],  # one of each factor
+    tau: float,  # temperature of the reading
+    edits: Mapping[str, int],  # for some groups, as JSON names them, the symbol that they shall say
+) -> dict[str, np.ndarray]:  # those of `read_arrays`, and `pictures` uint8 `(1, H, W, C)` decoded from the code, or `(2, H, W, C)`: from the edited code, and from its own
+    "All that is shown of one image. Raises `ValueError` if there is no such group or symbol."
+    arrays = read_arrays(look.latents, [values], tau)
+    own = [arrays["probs"][0] if "probs" in arrays else arrays["encoded"][0]]
+    changes = {int(group): symbol for group, symbol in edits.items()} if "probs" in arrays else {}
+    code = edited(own[0], changes) if changes else own[0]
+    codes = own if np.array_equal(code, own[0]) else [code, *own]
+    return arrays | {"pictures": look.decoder.draw(np.stack(codes).reshape(len(codes), -1))}
+
 # %% ../nbs/05b_instrument.ipynb #f1c7e9f1
 DRAG = {"dsprites": ("x", "y", 0.5), "mpi3d": ("horizontal", "vertical", 1.0)}  # the factors that go across and down, and how much of the picture they reach
 START = {"dsprites": (2, 4, 2, 20, 9), "mpi3d": (2, 1, 1, 1, 0, 8, 5)}
@@ -136,7 +152,7 @@ def manifest_of(
     first = next(iter(looks.values())).latents
     factors, dataset = first.factors, first.data.dataset
     for look in looks.values():
-        if look.latents.data.dataset.sha256 != dataset.sha256 or look.latents.data.K != first.data.K:
+        if look.latents.data.dataset.sha256 != dataset.sha256 or look.latents.data.split != first.data.split:
             raise ValueError(f"networks side by side have to be of the same data, but {look.title} is of {look.latents.data.title} and the first of {first.data.title}")
     networks = []
     for name, look in looks.items():
@@ -157,6 +173,17 @@ def manifest_of(
 DTYPES = {np.dtype(np.uint8): "U8", np.dtype(np.int16): "I16", np.dtype(np.float32): "F32"}
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    "Computes on one thread: for one image, waiting for a second thread takes longer than its share of the work."
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Instrument(anywidget.AnyWidget):
     "The instrument on networks that the kernel has open."
 
@@ -172,31 +199,40 @@ class Instrument(anywidget.AnyWidget):
     ):
         self.looks, self.page = dict(looks), page
         super().__init__(manifest=manifest_of(looks), shown=list(shown) or [next(iter(looks))])
-        self.on_msg(lambda _, request, buffers: self.answer(request, buffers))
+        self.on_msg(self.receive)
 
     def compute(
         self,
-        request: dict[str, Any],  # `op`: draw, read, decode or sample; and what that needs
-        buffers: Sequence[memoryview | bytes] = (),  # of `decode`: float32 codes `(n, W)`
+        request: dict[str, Any],  # `op`: draw, read, show or sample; and what that needs
     ) -> dict[str, np.ndarray]:
         "The answer to a request. Raises `ValueError` for one that is not known."
         look = self.looks[request["network"]] if "network" in request else next(iter(self.looks.values()))
+        with one_thread():
+            return self.arrays(look, request)
+
+    def arrays(self, look: Look, request: dict[str, Any]) -> dict[str, np.ndarray]:
+        "What `compute` gives, of one network."
         match request.get("op"):
             case "draw":
                 dataset = look.latents.data.dataset
                 return {"images": np.ascontiguousarray(dataset.images(rows_at(dataset, np.array(request["rows"]))).permute(0, 2, 3, 1).numpy())}
             case "read":
                 return read_arrays(look.latents, request["rows"], float(request["tau"]))
-            case "decode":
-                return {"pictures": look.decoder.draw(np.frombuffer(buffers[0], np.float32).copy().reshape(request["n"], -1))}
+            case "show":
+                return show_arrays(look, request["values"], float(request["tau"]), request["edits"])
             case "sample":
-                return sample_arrays(look.latents)
+                return sample_arrays(look.latents) | ({"images": look.latents.sample.images} if request["images"] else {})
         raise ValueError(f"the instrument cannot answer {request.get('op')!r}")
 
-    def answer(self, request: dict[str, Any], buffers: Sequence[memoryview | bytes]) -> None:
+    def receive(self, widget: Any, content: dict[str, Any], buffers: Sequence[memoryview | bytes]) -> None:
+        "Answers the requests of a message."
+        for request in content["requests"]:
+            self.answer(request)
+
+    def answer(self, request: dict[str, Any]) -> None:
         "Sends what was asked for, or what is wrong with it."
         try:
-            arrays = {name: np.ascontiguousarray(array) for name, array in self.compute(request, buffers).items()}
+            arrays = {name: np.ascontiguousarray(array) for name, array in self.compute(request).items()}
         except BaseException as error:  # an interrupt too: who waits for an answer is told
             self.send({"id": request.get("id"), "error": f"{type(error).__name__}: {error}"})
             if not isinstance(error, Exception):

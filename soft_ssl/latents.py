@@ -23,7 +23,8 @@ from tqdm import tqdm
 from .bottleneck import entropy
 from .datasets import SplitData
 from .experiment import load_run, run_title
-from .factors import ImageData, Splits
+from .factors import ImageData
+from .splits import Splits
 from .files import complete_file
 from .metrics import factor_distance, information, usage
 from .probes import RidgeProbes, linear_probe

@@ -336,7 +336,7 @@ def make_parts(
     n_symbols: int = 16,  # V, symbols in a group
     tau: float = 1.0,  # temperature of the student's bottleneck
     hard: bool = False,  # one-hot codes forward, soft gradient backward
-    encoder: str = "CNN",  # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm
+    encoder: str | nn.Module = "CNN",  # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm; or a module with `num_features`
     h_dim: int = 64,  # channels of the CNN's first convolution
     feature_dim: int = 128,  # width of z; 0 takes that of the encoder itself, without a linear layer
     last_enc_bn: bool = False,  # BatchNorm on z; in the CNN before its last mean-pool
@@ -357,7 +357,7 @@ def make_parts(
 ) -> tuple[Network, nn.Module]:  # student and predictor
     "Raises `ValueError` naming an option that is out of range."
     # first, so that a seed gives the same encoder whatever its bottleneck draws
-    from_images = make_encoder(image_shape, mean, std, encoder, h_dim, feature_dim, last_enc_bn)
+    from_images: Any = encoder if isinstance(encoder, nn.Module) else make_encoder(image_shape, mean, std, encoder, h_dim, feature_dim, last_enc_bn)
     width = from_images.num_features
     coder = make_bottleneck(bottleneck, width, n_groups, n_symbols, tau, hard, **own)
     mlp: dict[str, Any] = dict(inner_norm=inner_norm, bias=last_bias, activation=activation)

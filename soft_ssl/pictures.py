@@ -5,11 +5,14 @@
 # %% ../nbs/01c_pictures.ipynb #e2e43b30
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
+import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,24 +26,26 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from .bottleneck import check_at_least
 from .datasets import SplitData
-from .factors import Factors, Splits
+from .factors import Factors
 from soft_ssl.files import (
-    PICTURE_SUFFIXES, complete_file, download, expand, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
+    PICTURE_SUFFIXES, complete_file, download, expand, file_digest, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
     pictures_below, printable, read_picture, untar, visible,
 )
 from .networks import SMALL_SIDE
+from .splits import Splits
 
 if TYPE_CHECKING:
     import h5py
     from torchvision.transforms import v2
 
 # %% auto #0
-__all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'STL10_FILES', 'CIFAR_FILES', 'TEST_PARTS',
-           'LAYOUTS', 'PictureSet', 'MOST_READ', 'SMALL_CROP', 'SMALL_CROP_AREA', 'ImageSet', 'fetch_and_untar',
-           'cifar', 'PictureFolder', 'joined', 'split_names', 'pack', 'open_packed', 'PackedPictures', 'Parts',
-           'part_name', 'find_parts', 'class_names', 'open_part', 'pictures_near', 'check_data_path', 'write_digits',
-           'Resized', 'in_own_size', 'image_data', 'n_classes', 'has_test_part', 'fingerprint', 'view', 'views',
-           'content_stamp', 'labels_of', 'LabelledPictures', 'load_pictures', 'picture_batch_source']
+__all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'STL10_FILES', 'CIFAR_FILES', 'FASHION_MNIST_FILES',
+           'FASHION_MNIST_CLASSES', 'DEBIAN_FASHION_MNIST', 'TEST_PARTS', 'LAYOUTS', 'PictureSet', 'MOST_READ',
+           'SMALL_CROP', 'SMALL_CROP_AREA', 'ImageSet', 'fetch_and_untar', 'cifar', 'fashion_mnist',
+           'unpack_fashion_mnist', 'PictureFolder', 'joined', 'split_names', 'pack', 'open_packed', 'PackedPictures',
+           'Parts', 'part_name', 'find_parts', 'class_names', 'open_part', 'pictures_near', 'check_data_path',
+           'write_digits', 'Resized', 'in_own_size', 'image_data', 'n_classes', 'has_test_part', 'fingerprint', 'view',
+           'views', 'content_stamp', 'labels_of', 'LabelledPictures', 'load_pictures', 'picture_batch_source']
 
 # %% ../nbs/01c_pictures.ipynb #5476df9f
 class ImageSet(NamedTuple):
@@ -59,6 +64,7 @@ IMAGE_SETS = {
     "imagenet100": ImageSet(0, 224),
     "imagenet": ImageSet(1_281_167, 224),
     "folder": ImageSet(0, 224),
+    "fashion_mnist": ImageSet(60_000, 28, (0.2860,) * 3, (0.3530,) * 3),
     "digits": ImageSet(1_438, 32),
 }
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-{}-binary.tar.gz"
@@ -107,6 +113,55 @@ def cifar(
     if (records[:, labels - 1] >= classes).any():
         raise ValueError(f"{files[0].parent} is damaged (a label is above {classes - 1}): delete it, and it is fetched again")
     return TensorDataset(records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].long())
+
+# %% ../nbs/01c_pictures.ipynb #20b616c5
+FASHION_MNIST_FILES = {  # unpacked, and their SHA-256; packed they end in .gz, and one program packs them otherwise than another
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+FASHION_MNIST_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-fashion-mnist puts its files
+
+
+def fashion_mnist(
+    data_path: str | Path,  # folder of the data files
+    train: bool,  # the images to train on, or those to test on
+    source: str | Path = "",  # folder of the four published files; empty takes Debian's, where its package is installed, else downloads them
+) -> TensorDataset:
+    "Fashion-MNIST, its grey channel three times. Raises `ConnectionError` if it cannot be had, `ValueError` if a file of `source` is missing or damaged."
+    from torchvision.datasets import FashionMNIST
+
+    root, debian = expand(data_path), DEBIAN_FASHION_MNIST if DEBIAN_FASHION_MNIST.is_dir() else None
+    raw, found = root / "FashionMNIST" / "raw", expand(source) if source else debian
+    with file_lock(root / "FashionMNIST"):
+        if not all((raw / name).exists() for name in FASHION_MNIST_FILES):
+            if found:
+                unpack_fashion_mnist(found, raw)
+            else:
+                try:
+                    FashionMNIST(root, download=True)
+                except (RuntimeError, OSError) as error:
+                    raise ConnectionError(f"Fashion-MNIST could not be downloaded ({error})") from error
+        stored = FashionMNIST(root, train)
+    return TensorDataset(stored.data[:, None].expand(-1, 3, -1, -1), stored.targets)
+
+
+def unpack_fashion_mnist(source: Path, target: Path) -> None:
+    "Unpacks the four files from a folder to where torchvision looks for them. Raises `ValueError` if one is missing or damaged."
+    for name, checksum in FASHION_MNIST_FILES.items():
+        packed = source / f"{name}.gz"
+        if not packed.is_file():
+            raise ValueError(f"{printable(source)} has no {packed.name}, one of the four files of Fashion-MNIST")
+        with complete_file(target / name) as unfinished:
+            try:
+                with gzip.open(packed) as content, open(unfinished, "wb") as file:
+                    shutil.copyfileobj(content, file)
+            except (OSError, EOFError, zlib.error) as error:
+                raise ValueError(f"{printable(packed)} is damaged ({error}): fetch it again") from error
+            if file_digest(unfinished) != checksum:
+                raise ValueError(f"{printable(packed)} is damaged (checksum mismatch): fetch it again")
 
 # %% ../nbs/01c_pictures.ipynb #2f8e6d03
 class PictureFolder(Dataset):
@@ -433,7 +488,7 @@ def in_own_size(pictures: PictureSet | Resized) -> PictureSet:
 
 
 def image_data(
-    dataset: str = "digits",  # one of `IMAGE_SETS`: cifar10, cifar100, stl10, imagenet100, imagenet, folder or digits
+    dataset: str = "digits",  # one of `IMAGE_SETS`: cifar10, cifar100, stl10, imagenet100, imagenet, folder, fashion_mnist or digits
     data_path: str | Path = "./data",  # folder of the data files; for `folder`, the folder of pictures or the packed file itself
     train: bool = True,  # the images to pretrain on, or those to test on
     side: int = 0,  # of the pictures, in pixels; 0 leaves them as they are
@@ -447,6 +502,8 @@ def image_data(
     try:
         if dataset in ("cifar10", "cifar100"):
             pictures = cifar(root, int(dataset[5:]), train)
+        elif dataset == "fashion_mnist":
+            pictures = fashion_mnist(root, train)
         elif dataset == "stl10":
             if not all((root / name).exists() for name in STL10_FILES):
                 fetch_and_untar(STL10_URLS, root, STL10_MD5, 2**32, STL10_FILES)
@@ -481,7 +538,7 @@ def has_test_part(
 ) -> bool:
     "Whether there are images to test on. A folder of pictures need not have any."
     root = expand(data_path)
-    if dataset in ("cifar10", "cifar100", "stl10", "digits"):
+    if dataset in ("cifar10", "cifar100", "stl10", "fashion_mnist", "digits"):
         return True
     return find_parts(root if dataset == "folder" else root / dataset).test is not None
 
@@ -624,7 +681,7 @@ class LabelledPictures:
 
 
 def load_pictures(
-    dataset: str = "digits",  # cifar10, cifar100, stl10, imagenet100, imagenet, folder or digits
+    dataset: str = "digits",  # cifar10, cifar100, stl10, imagenet100, imagenet, folder, fashion_mnist or digits
     data_path: str | Path = "./data",  # folder of the data files; for `folder`, the folder of pictures or the packed file itself
     image_size: int = 32,  # side of the views, in pixels, and of the pictures that are read
     n_train: int = 0,  # pictures to train on; 0 takes all, but for an eighth, at least one, where there is no part to test on
@@ -640,7 +697,7 @@ def load_pictures(
     shuffled = np.random.default_rng(0).permutation(n)
     train, rest = np.sort(shuffled[: min(n_train or n, n - held_back)]), shuffled[min(n_train or n, n - held_back) :]
     iid = np.sort(rest) if len(parts) == 1 else np.arange(n, len(data))
-    return SplitData(data, Splits(train, iid, *[np.empty(0, int)] * 2), 0)
+    return SplitData(data, Splits(train, iid, *[np.empty(0, int)] * 2))
 
 
 def picture_batch_source(

@@ -40,7 +40,7 @@ from .bottleneck import Continuous
 from .datasets import SplitData
 from .devices import process_state, stop_signal
 from soft_ssl.experiment import (
-    ALIASES, CLUSTERS, METHODS, build_method, check_options, evaluation_options, find_evaluation, full_config, probe_history, load_data, load_run, make_batches, options_of,
+    ALIASES, CLUSTERS, METHODS, build_method, check_options, data_word, decides, evaluation_options, find_evaluation, full_config, probe_history, load_data, load_run, make_batches, options_of,
     mean_skill, part_to_select_on, probe_scores, steps_of, submit, train,
 )  # fmt: skip
 from .files import complete_file, file_digest, file_lock
@@ -141,6 +141,8 @@ def expand(
     for block in grid["blocks"]:
         for values in product(*block.values()):
             cell = {"method": "byol", "dataset_K": 1, "seed": 0} | grid["common"] | dict(zip(block, values))
+            if cell.get("dataset") in IMAGE_SETS:  # pictures have no combinations
+                del cell["dataset_K"]
             cell = {name: value for given, value in cell.items() for name in ALIASES.get(given, (given,))}
             cells[json.dumps(cell, sort_keys=True)] = cell
     return sorted(cells.values(), key=lambda cell: cell["seed"])
@@ -205,8 +207,8 @@ def supervise(
     network = build_method(config | {"method": "byol"}, data.dataset.image_shape, data.statistics()).student
     supervised, part = Supervised(network, probes.widths), part_to_select_on(data, "val")
     stored = make_batches(config, data)
-    assert isinstance(stored, ImageBatches)  # data with factors
-    batches = ImageBatches(stored.images, "none", config["train_batch_size"], config["seed"], labels=columns, n_views=1)
+    images = stored.images if isinstance(stored, ImageBatches) else data.stored("train")  # pictures stay in their files
+    batches = ImageBatches(images, "none", config["train_batch_size"], config["seed"], labels=columns, n_views=1)
 
     def evaluate(supervised: Supervised) -> tuple[pd.DataFrame, float]:
         scores = probe_scores(supervised, data, config, run.path.name)
@@ -309,6 +311,8 @@ def evaluated(
     "The scores of the cell's own evaluation; its name stands before that of each metric, so that none is taken for a probe's."
     evaluation = find_evaluation(config["evaluation"])
     scores = evaluation(method, data, **evaluation_options(evaluation, config | {"method": "byol" if config["method"] in BASELINES else config["method"]}))
+    if getattr(method, "student", None) is None:  # the first of its features is what was read
+        scores = scores.assign(feature=next(iter(method.features(data.images("train", 2)))))
     at = "" if "tau" not in scores else scores["tau"].map(lambda tau: "" if np.isnan(tau) else f" (tau {tau:g})")
     return scores.assign(metric=f"{last_word(config['evaluation'])}: " + scores["metric"] + at)
 
@@ -329,8 +333,6 @@ def configuration(
     method, evaluation = cell["method"], cell.get("evaluation", "")
     if method not in (*METHODS, *BASELINES) and "." not in method:
         raise ValueError(f"the method of a cell must be one of {', '.join((*METHODS, *BASELINES))}, or the import path of one, but is {method!r}")
-    if cell.get("dataset") in IMAGE_SETS:
-        raise ValueError(f"a cell needs data with factors, which {cell['dataset']} has not: give dataset dsprites or mpi3d")
     if evaluation:
         find_evaluation(evaluation)
     chosen = {name: value for name, value in cell.items() if name not in ("method", "evaluation")}
@@ -343,10 +345,10 @@ def configuration(
 def cell_name(cell: dict[str, Any]) -> str:
     "A readable name that no other cell has."
     config = configuration(cell)
-    decisive = {name: value for name, value in sorted(config.items()) if name not in ("data_path", "show_progress")}
+    decisive = {name: value for name, value in sorted(decides(config).items()) if name not in ("data_path", "show_progress")}
     digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:8]
     words = (last_word(config[name]).lower() for name in ("method", "bottleneck"))
-    return "-".join([*words, config["dataset"], f"K{config['dataset_K']}", f"seed{config['seed']}", digest])
+    return "-".join([*words, data_word(config["dataset"]), *([f"K{config['dataset_K']}"] if "dataset_K" in config else []), f"seed{config['seed']}", digest])
 
 # %% ../nbs/04a_study.ipynb #2fde3e2e
 def compute(
@@ -476,7 +478,7 @@ def run_cell(
     return process.returncode if cluster == "local" else None
 
 # %% ../nbs/04a_study.ipynb #c95d3564
-KEYS = ["method", "bottleneck", "tau", "n_groups", "n_symbols", "hard", "temperature", "dataset", "source", "K"]  # with the seed, these tell the cells of both sizes apart
+KEYS = ["method", "bottleneck", "tau", "n_groups", "n_symbols", "hard", "temperature", "dataset", "source", "rule", "K", "turn"]  # with the seed, these tell the cells of both sizes apart
 
 
 def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
@@ -486,7 +488,7 @@ def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
     has = () if cell["method"] == "pca" else inspect.signature(bottleneck_class(kind)).parameters  # of these, a bottleneck has what its constructor asks for
     values = [
         cell["method"], "none" if cell["method"] == "pca" else SHORT_NAMES.get(kind, kind),
-        *(config[name] if name in has else None for name in ("tau", "n_groups", "n_symbols", "hard")), config.get("temperature"), config["dataset"], source, config["dataset_K"],
+        *(config[name] if name in has else None for name in ("tau", "n_groups", "n_symbols", "hard")), config.get("temperature"), config["dataset"], source, config.get("split", ""), config.get("dataset_K"), config.get("turn", 0),
     ]  # fmt: skip
     return {"cell": cell_name(cell)[-8:]} | dict(zip(KEYS, values)) | {"seed": config["seed"]}
 
@@ -720,7 +722,7 @@ def study(
         return pd.DataFrame([estimate(cells, images_per_second, price) if images_per_second else by_hand])
     if repeats:
         return repeat(cells, repeats, folder, f"{folder}-again", out, workers, threads)
-    for cell in {(c["dataset"], c["dataset_K"]): c for c in map(configuration, cells)}.values():
+    for cell in {(c["dataset"], c.get("dataset_K"), c.get("split"), c.get("turn")): c for c in map(configuration, cells)}.values():
         load_data(cell)  # what has to be drawn is drawn once, before all workers need it
     keep_claims(grid.get("claims", []), folder, out, begun=any(folder.glob("*/table.csv")))
     table = run_cells(cells, folder, out, workers, threads, cluster, minutes)

@@ -66,7 +66,7 @@ def widgets(path: Path, data_path: str) -> None:
         save_decoder(fit_decoder(opened, n_images=1000, max_steps=5), opened, path / "decoder.safetensors")
     widget = instrument({"run": opened})
     for value in (1, 0):
-        for request in ({"op": "read", "rows": [[value] * len(opened.factors.names)], "tau": 1.0}, {"op": "sample"}):
+        for request in ({"op": "read", "rows": [[value] * len(opened.factors.names)], "tau": 1.0}, {"op": "sample", "images": True}):
             widget.compute(request | {"network": path.name})
     ipywidgets.Widget.close_all()
     plt.close("all")

@@ -83,6 +83,60 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
     assert "chance" in done.stdout
 
 
+def test_a_run_keeps_its_split_and_turn(data, tmp_path):
+    "Trained, resumed, probed and repeated on the same held-out images; the run says which."
+    import json
+
+    from soft_ssl.experiment import load_run, run_title
+
+    rule = ["--split", "extrapolation scale", "--dataset_K", 3, "--turn", 1]
+    places = ["--root_path", tmp_path, "--data_path", data]
+    soft_ssl("train", "byol", "--max_steps", 4, *rule, *places, *SMALL)
+    soft_ssl("train", "byol", "--max_steps", 6, *rule, *places, *SMALL, "--reload")
+    (run,) = tmp_path.glob("default/*")
+    kept = json.loads((run / "config.json").read_text())["data"]
+    assert (kept["split"], kept["turn"], kept["dataset_K"]) == ("extrapolation scale", 1, 3)
+    _, split, config = load_run(run)
+    scales = [set(split.dataset.values[rows][:, 1].tolist()) for rows in split.splits]
+    assert scales == [{3, 4, 5}, {3, 4, 5}, {0, 2}, {1}]  # odd turns show the highest
+    soft_ssl("train", "byol", "--max_steps", 4, *places, *SMALL)
+    assert len(list(tmp_path.glob("default/*"))) == 2  # another split is another run
+    assert run_title(config).endswith("extrapolation scale, K=3, turn 1")
+    soft_ssl("evaluate", "byol", "linear_probe", "--data_path", data, "--run_path", run)
+
+
+def test_a_file_of_ones_own_is_named_like_a_data_set(tmp_path):
+    import numpy as np
+
+    from soft_ssl.datasets import from_arrays
+
+    labels = np.array([(hue, shape) for hue in range(4) for shape in range(4)] * 20)
+    images = np.random.default_rng(0).integers(0, 255, (320, 64, 64, 3), np.uint8)
+    from_arrays(images, labels, tmp_path / "own.h5", ["hue", "shape"])
+    options = ["--dataset", tmp_path / "own.h5", "--split", "bands hue shape", "--dataset_K", 2, "--augment", "crop", "--max_steps", 2]
+    done = soft_ssl("train", "byol", *options, "--root_path", tmp_path, "--data_path", tmp_path, *SMALL)
+    (run,) = tmp_path.glob("default/*")
+    assert run.name.startswith("byol-softmax-own-K2-seed0-") and "hue" in done.stdout
+    soft_ssl("evaluate", "byol", "toposim", "--run_path", run, "--data_path", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--split", "bands colour shape"], "needs colour, but the factors are shape, scale"),
+        (["--split", "stripes x"], "one of bands, quarters, interpolation, extrapolation, random or list"),
+        (["--split", "extrapolation scale", "--dataset_K", 6], "K=2 to K=4 on this data set, not K=6"),
+        (["--split", "list shape scale val 0"], "names combinations of shape, scale"),
+        (["--turn", -1], "turn must be at least 0, but is -1"),
+        (["--dataset", "nowhere.h5"], "there is no file nowhere.h5"),
+    ],
+)
+def test_a_split_that_cannot_be_is_a_sentence(options, words, data, tmp_path):
+    done = soft_ssl("train", "byol", *options, "--max_steps", 1, "--root_path", tmp_path, "--data_path", data, check=False)
+    assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_killed_and_reloaded_run_has_the_weights_of_one_never_killed(data, tmp_path):
     options = ["--max_steps", 150, "--data_path", data, "--bottleneck", "gumbelsoftmax", *SMALL]
     soft_ssl("train", "byol", "--root_path", tmp_path / "whole", *options)

@@ -48,7 +48,7 @@ PUBLISHED = {  # lr, wd, lr of the probe, EMA at first and at last, temperatures
 
 
 def test_presets_hold_the_published_numbers():
-    assert {(preset, method) for preset, methods in PRESETS.items() for method in methods if preset != "digits"} == set(PUBLISHED)
+    assert {(preset, method) for preset, methods in PRESETS.items() for method in methods if preset not in ("digits", "fashion_mnist")} == set(PUBLISHED)
     for (preset, method), published in PUBLISHED.items():
         config = preset_config(method, preset)
         names = ("lr", "wd", "probe_lr", "ema", "ema_end", "tau", "tau_teacher")
