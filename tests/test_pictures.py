@@ -346,7 +346,7 @@ def test_names_that_are_not_utf8_work(tmp_path):
     assert fingerprint(packed) == fingerprint(pictures)
     assert len(PackedPictures(pack(root, root / "inside.h5"))) == 4
     data = from_folder(root, tmp_path / "c.h5", side=8)
-    assert (len(data.dataset), data.title) == (4, "photos\\xe9 (original), K=2")
+    assert (len(data.dataset), data.title) == (4, "photos\\xe9 (original)")
     assert len(from_folder(root, root / "c.h5", side=8).dataset) == 4
 
 
