@@ -16,13 +16,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, Subset
 
 from .bottleneck import check_at_least
 from .datasets import SplitData
@@ -39,13 +40,86 @@ if TYPE_CHECKING:
     from torchvision.transforms import v2
 
 # %% auto #0
-__all__ = ['IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'STL10_FILES', 'CIFAR_FILES', 'FASHION_MNIST_FILES',
-           'FASHION_MNIST_CLASSES', 'DEBIAN_FASHION_MNIST', 'TEST_PARTS', 'LAYOUTS', 'PictureSet', 'MOST_READ',
-           'SMALL_CROP', 'SMALL_CROP_AREA', 'ImageSet', 'fetch_and_untar', 'cifar', 'fashion_mnist',
-           'unpack_fashion_mnist', 'PictureFolder', 'joined', 'split_names', 'pack', 'open_packed', 'PackedPictures',
-           'Parts', 'part_name', 'find_parts', 'class_names', 'open_part', 'pictures_near', 'check_data_path',
-           'write_digits', 'Resized', 'in_own_size', 'image_data', 'n_classes', 'has_test_part', 'fingerprint', 'view',
-           'views', 'content_stamp', 'labels_of', 'LabelledPictures', 'load_pictures', 'picture_batch_source']
+__all__ = ['MOST_READ', 'IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'STL10_FILES', 'CIFAR_FILES',
+           'FASHION_MNIST_FILES', 'FASHION_MNIST_CLASSES', 'DEBIAN_FASHION_MNIST', 'TEST_PARTS', 'LAYOUTS',
+           'SMALL_CROP', 'SMALL_CROP_AREA', 'Pictures', 'resized', 'PictureArrays', 'ImageSet', 'fetch_and_untar',
+           'cifar', 'fashion_mnist', 'unpack_fashion_mnist', 'PictureFolder', 'joined', 'split_names', 'pack',
+           'open_packed', 'PackedPictures', 'Parts', 'part_name', 'find_parts', 'class_names', 'open_part',
+           'pictures_near', 'check_data_path', 'write_digits', 'image_data', 'has_test_part', 'view', 'views',
+           'LabelledPictures', 'load_pictures', 'picture_batch_source']
+
+# %% ../nbs/01c_pictures.ipynb #c31f8d89
+MOST_READ = 2**28  # bytes: of files that are larger in all, a fingerprint reads the names and sizes alone
+
+
+class Pictures(Dataset):
+    "Pictures and their classes. Those that derive from it say where they stand: how one is read, and by what all are known."
+
+    classes: list[str]  # names, in the order of their numbers
+    targets: np.ndarray  # `(N,)` int64, the class of each; -100 where there is no label, which PyTorch's cross-entropy leaves out
+    side: int = 0  # of what is read, in pixels; 0 leaves each picture in its own size
+
+    def read(self, index: int) -> Tensor:  # uint8 `(3, H, W)`
+        "One picture in its own size."
+        raise NotImplementedError
+
+    def files(self, contents: bool = True) -> Iterator[tuple[str, int, bytes]]:
+        "Name, size and content of each file; without `contents` no file is read."
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:  # hexadecimal
+        "A checksum by which a run knows its data again, packed or not: of names and bytes, or of names and sizes where files take more than 256 MB."
+        return listing_digest(self.files(contents=sum(size for _, size, _ in self.files(contents=False)) <= MOST_READ))
+
+    def stamp(self) -> str:
+        "By which a file that was computed from these pictures is known."
+        return self.fingerprint()
+
+    def at(self, side: int) -> Pictures:
+        "The same pictures, all of one size: the shorter side is resized, and the middle is taken. 0 gives them in their own size."
+        same = copy(self)
+        same.side = side
+        return same
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture = self.read(index)
+        return (resized(picture, self.side) if self.side else picture), int(self.targets[index])
+
+
+def resized(
+    picture: Tensor,  # uint8 `(3, H, W)`
+    side: int,  # in pixels
+) -> Tensor:  # uint8 `(3, side, side)`
+    "The middle of a picture. Photographs keep 7/8 of their shorter side, as ImageNet's protocol does; small images are taken whole."
+    from torchvision.transforms.v2 import functional
+
+    return functional.center_crop(functional.resize(picture, [side if side <= SMALL_SIDE else side * 8 // 7], antialias=True), [side, side])
+
+
+class PictureArrays(Pictures):
+    "Pictures in memory."
+
+    def __init__(
+        self,
+        pixels: Tensor,  # uint8 `(N, 3, H, W)`
+        targets: Tensor,  # int64 `(N,)`; below 0 where there is no label
+        classes: Sequence[str],  # names in the order of their numbers
+    ):
+        self.pixels, self.classes, self.targets = pixels, list(classes), targets.where(targets >= 0, -100).numpy()
+
+    def read(self, index: int) -> Tensor:
+        "One picture in its own size."
+        return self.pixels[index]
+
+    def fingerprint(self) -> str:
+        "A checksum of pixels and classes."
+        digest = hashlib.sha256()
+        for rows in (*self.pixels.split(4096), torch.from_numpy(self.targets)):
+            digest.update(rows.contiguous().numpy())
+        return digest.hexdigest()
 
 # %% ../nbs/01c_pictures.ipynb #5476df9f
 class ImageSet(NamedTuple):
@@ -99,7 +173,7 @@ def cifar(
     data_path: str | Path,  # folder of the data files
     classes: int,  # 10 or 100
     train: bool,  # the images to train on, or those to test on
-) -> TensorDataset:
+) -> PictureArrays:
     "CIFAR-10 or CIFAR-100, downloaded if it is not there. Raises `ConnectionError` where that fails."
     files = [Path(data_path) / name for name in CIFAR_FILES[classes, train]]
     if not all(file.exists() for file in files):
@@ -112,7 +186,7 @@ def cifar(
     records = records.reshape(-1, labels + 3 * 32 * 32)
     if (records[:, labels - 1] >= classes).any():
         raise ValueError(f"{files[0].parent} is damaged (a label is above {classes - 1}): delete it, and it is fetched again")
-    return TensorDataset(records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].long())
+    return PictureArrays(records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].long(), [str(number) for number in range(classes)])
 
 # %% ../nbs/01c_pictures.ipynb #20b616c5
 FASHION_MNIST_FILES = {  # unpacked, and their SHA-256; packed they end in .gz, and one program packs them otherwise than another
@@ -129,7 +203,7 @@ def fashion_mnist(
     data_path: str | Path,  # folder of the data files
     train: bool,  # the images to train on, or those to test on
     source: str | Path = "",  # folder of the four published files; empty takes Debian's, where its package is installed, else downloads them
-) -> TensorDataset:
+) -> PictureArrays:
     "Fashion-MNIST, its grey channel three times. Raises `ConnectionError` if it cannot be had, `ValueError` if a file of `source` is missing or damaged."
     from torchvision.datasets import FashionMNIST
 
@@ -145,7 +219,7 @@ def fashion_mnist(
                 except (RuntimeError, OSError) as error:
                     raise ConnectionError(f"Fashion-MNIST could not be downloaded ({error})") from error
         stored = FashionMNIST(root, train)
-    return TensorDataset(stored.data[:, None].expand(-1, 3, -1, -1), stored.targets)
+    return PictureArrays(stored.data[:, None].expand(-1, 3, -1, -1), stored.targets, FASHION_MNIST_CLASSES)
 
 
 def unpack_fashion_mnist(source: Path, target: Path) -> None:
@@ -164,7 +238,7 @@ def unpack_fashion_mnist(source: Path, target: Path) -> None:
                 raise ValueError(f"{printable(packed)} is damaged (checksum mismatch): fetch it again")
 
 # %% ../nbs/01c_pictures.ipynb #2f8e6d03
-class PictureFolder(Dataset):
+class PictureFolder(Pictures):
     "A folder with a sub-folder for each class; without any, all pictures are of the class `.`."
 
     def __init__(
@@ -188,27 +262,21 @@ class PictureFolder(Dataset):
             )
         self.classes = list(classes or found)
         number = {name: label for label, name in enumerate(self.classes)}
-        self.targets = [number[name] for name in of_each]
-        self.samples = [(os.path.join(self.root, name), label) for name, label in zip(names, self.targets)]
-
-    @property
-    def names(self) -> list[str]:
-        "Relative to the folder, with `/` between the parts."
-        start = len(os.path.join(self.root, ""))
-        return [path[start:].replace(os.sep, "/") for path, _ in self.samples]
+        self.names, self.targets = names, np.array([number[name] for name in of_each])  # names are relative to the folder
 
     def files(self, contents: bool = True) -> Iterator[tuple[str, int, bytes]]:
         "Name, size and content of each file; without `contents` no file is read."
         return folder_files(self.root, self.names, contents)
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def read(self, index: int) -> Tensor:
+        "One picture in its own size."
         from torchvision.transforms import v2
 
-        path, label = self.samples[index]
-        return v2.functional.pil_to_tensor(read_picture(path)), label
+        return v2.functional.pil_to_tensor(read_picture(self.root / self.names[index]))
+
+    def stamp(self) -> str:
+        "Of names, sizes and times: no picture is read."
+        return folder_stamp(self.root, self.names)
 
 # %% ../nbs/01c_pictures.ipynb #4900d181
 def joined(words: Sequence[str]) -> np.ndarray:  # uint8
@@ -233,9 +301,9 @@ def pack(
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file:
         stored = file.create_dataset("bytes", (sum(sizes),), np.uint8, chunks=(2**16,) if sum(sizes) > 2**16 else True, fletcher32=True)
         ends = np.cumsum(sizes)
-        for (name, _), size, end in zip(pictures.samples, sizes, ends):
-            stored[end - size : end] = np.fromfile(name, np.uint8)
-        file["ends"], file["labels"] = ends, np.array(pictures.targets)
+        for name, size, end in zip(names, sizes, ends):
+            stored[end - size : end] = np.fromfile(pictures.root / name, np.uint8)
+        file["ends"], file["labels"] = ends, pictures.targets
         for key, words in (("names", names), ("classes", pictures.classes)):
             file.create_dataset(key, data=joined(words), compression="gzip", fletcher32=True)
         file.attrs["stamp"] = folder_stamp(pictures.root, names)
@@ -259,7 +327,7 @@ def open_packed(path: Path) -> Iterator[h5py.File]:
         raise ValueError(f"{printable(path)} is damaged or was not packed by soft_ssl ({error}): pack it again") from error
 
 
-class PackedPictures(Dataset):
+class PackedPictures(Pictures):
     "What `pack` wrote, read picture by picture."
 
     file: h5py.File | None  # each process that loads opens its own
@@ -289,7 +357,7 @@ class PackedPictures(Dataset):
     def check_folder(self, folder: Path, stamp: str) -> None:
         "Raises `ValueError` if a folder is there, and holds other pictures."
         names = picture_names(folder) if folder.is_dir() else []
-        if names and folder_stamp(folder, names) != stamp and fingerprint(PictureFolder(folder)) != fingerprint(self):
+        if names and folder_stamp(folder, names) != stamp and PictureFolder(folder).fingerprint() != self.fingerprint():
             raise ValueError(
                 f"{printable(self.path)} was packed from other pictures than {printable(folder)} holds now: pack it again, or move one of the two away"
             )
@@ -302,10 +370,8 @@ class PackedPictures(Dataset):
         for name, start, end in zip(names, (0, *self.ends), self.ends):
             yield name, int(end - start), stored[start:end].tobytes()
 
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def read(self, index: int) -> Tensor:
+        "One picture in its own size."
         import h5py
         from torchvision.transforms import v2
 
@@ -317,7 +383,11 @@ class PackedPictures(Dataset):
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(f"{printable(self.path)} is damaged ({error}): pack it again") from error
-        return v2.functional.pil_to_tensor(read_picture(encoded)), int(self.targets[index])
+        return v2.functional.pil_to_tensor(read_picture(encoded))
+
+    def stamp(self) -> str:
+        "Of the file's time and content."
+        return str(os.stat(self.path).st_mtime_ns) + self.fingerprint()
 
 # %% ../nbs/01c_pictures.ipynb #7c3a91e8
 TEST_PARTS = ("val", "validation", "valid", "test")  # the first of these that has pictures is tested on
@@ -460,45 +530,18 @@ def write_digits(
     return folder
 
 
-PictureSet = PictureFolder | PackedPictures | TensorDataset
-
-
-class Resized(Dataset):
-    "Pictures of one size: the shorter side is resized, and the middle is taken."
-
-    def __init__(self, pictures: PictureSet, side: int):
-        from torchvision.transforms import v2
-
-        self.pictures = pictures
-        # photographs keep the middle 7/8 of their side, as ImageNet's protocol does; small images are taken whole
-        shorter = side if side <= SMALL_SIDE else side * 8 // 7
-        self.transform = v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(side)])
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image, label = self.pictures[index]
-        return self.transform(image), int(label)
-
-
-def in_own_size(pictures: PictureSet | Resized) -> PictureSet:
-    "The pictures that were resized."
-    return pictures.pictures if isinstance(pictures, Resized) else pictures
-
-
 def image_data(
     dataset: str = "digits",  # one of `IMAGE_SETS`: cifar10, cifar100, stl10, imagenet100, imagenet, folder, fashion_mnist or digits
     data_path: str | Path = "./data",  # folder of the data files; for `folder`, the folder of pictures or the packed file itself
     train: bool = True,  # the images to pretrain on, or those to test on
     side: int = 0,  # of the pictures, in pixels; 0 leaves them as they are
-) -> PictureSet | Resized:  # of pairs: uint8 `(3, H, W)`, label
+) -> Pictures:  # of pairs: uint8 `(3, H, W)`, label
     "A data set of pictures. Raises `ValueError`, `FileNotFoundError` or `ConnectionError` with what to do."
     if dataset not in IMAGE_SETS:
         raise ValueError(f"dataset must be one of {', '.join(IMAGE_SETS)}, but is {dataset!r}")
     check_data_path(dataset, data_path)
     root = expand(data_path)
-    pictures: PictureSet
+    pictures: Pictures
     try:
         if dataset in ("cifar10", "cifar100"):
             pictures = cifar(root, int(dataset[5:]), train)
@@ -510,9 +553,7 @@ def image_data(
             from torchvision.datasets import STL10
 
             stl10 = STL10(root, "train+unlabeled" if train else "test")
-            labels = torch.from_numpy(stl10.labels).long()
-            labels[labels < 0] = -100  # no label: what PyTorch's cross-entropy leaves out
-            pictures = TensorDataset(torch.from_numpy(stl10.data), labels)
+            pictures = PictureArrays(torch.from_numpy(stl10.data), torch.from_numpy(stl10.labels).long(), stl10.classes)
         elif dataset == "digits":
             pictures = open_part(write_digits(root / "digits"), train)
         else:
@@ -521,17 +562,9 @@ def image_data(
         raise ConnectionError(f"{error}: go online and repeat it, or put the files of {dataset} in {printable(root)}") from error
     except RuntimeError as error:
         raise ValueError(f"the files of {dataset} in {printable(root)} are damaged ({error}): delete them, and they are fetched again") from error
-    return Resized(pictures, side) if side else pictures
+    return pictures.at(side)
 
 # %% ../nbs/01c_pictures.ipynb #33e7fc91
-def n_classes(
-    pictures: PictureSet | Resized,  # of `image_data`
-) -> int:
-    "How many classes its labels tell apart."
-    pictures = in_own_size(pictures)
-    return int(pictures.tensors[1].max()) + 1 if isinstance(pictures, TensorDataset) else len(pictures.classes)
-
-
 def has_test_part(
     dataset: str,  # one of `IMAGE_SETS`
     data_path: str | Path,  # of `image_data`
@@ -541,23 +574,6 @@ def has_test_part(
     if dataset in ("cifar10", "cifar100", "stl10", "fashion_mnist", "digits"):
         return True
     return find_parts(root if dataset == "folder" else root / dataset).test is not None
-
-
-MOST_READ = 2**28  # bytes: of files that are larger in all, a fingerprint reads the names and sizes alone
-
-
-def fingerprint(
-    pictures: PictureSet | Resized,  # of `image_data`
-) -> str:  # hexadecimal
-    "A checksum by which a run knows its data again, packed or not: of names and bytes, or of names and sizes where files take more than 256 MB."
-    pictures = in_own_size(pictures)
-    if not isinstance(pictures, TensorDataset):
-        return listing_digest(pictures.files(contents=sum(size for _, size, _ in pictures.files(contents=False)) <= MOST_READ))
-    digest = hashlib.sha256()
-    for part in pictures.tensors:
-        for rows in part.split(4096):
-            digest.update(rows.contiguous().numpy())
-    return digest.hexdigest()
 
 # %% ../nbs/01c_pictures.ipynb #ddfc2587
 SMALL_CROP = 3 / 7  # side of a small crop, as a part of the side of a large one: 96 of 224
@@ -618,43 +634,25 @@ def views(
     return [first, second, *small_crops * [small]]
 
 # %% ../nbs/01c_pictures.ipynb #4ac2c5e3
-def content_stamp(
-    pictures: PictureSet | Resized,  # of `image_data`
-) -> str:
-    "By which a file that was computed from these pictures is known."
-    pictures = in_own_size(pictures)
-    if isinstance(pictures, PictureFolder):
-        return folder_stamp(pictures.root, pictures.names)
-    return str(os.stat(pictures.path).st_mtime_ns) + fingerprint(pictures) if isinstance(pictures, PackedPictures) else fingerprint(pictures)
-
-
-def labels_of(
-    pictures: PictureSet | Resized,  # of `image_data`
-) -> np.ndarray:  # `(N,)` int64; -100 where there is no label
-    "The class of each picture, without reading one."
-    pictures = in_own_size(pictures)
-    return np.asarray(pictures.tensors[1] if isinstance(pictures, TensorDataset) else pictures.targets, np.int64)
-
-
 class LabelledPictures:
     "Pictures with their class as the one factor: what reads a `FactorDataset` reads these."
 
     def __init__(
         self,
-        parts: Sequence[PictureSet | Resized],  # of `image_data`, of one size: the pictures to train on, and those to test on if there are any
+        parts: Sequence[Pictures],  # of `image_data`, of one size: the pictures to train on, and those to test on if there are any
         name: str,  # of the data set
         side: int,  # of the pictures, in pixels
     ):
         self.parts, self.name, self.source, self.path, self.image_shape = parts, name, "original", name, (side, side, 3)
         self.starts = np.cumsum([0, *map(len, parts)])
-        self.values = np.concatenate([labels_of(part) for part in parts])[:, None]
-        self.factors = Factors(("class",), (max(1, int(self.values.max()) + 1),), ("class",))
-        self.sha256 = fingerprint(parts[0])
+        self.values = np.concatenate([part.targets for part in parts])[:, None]
+        self.factors = Factors(("class",), (len(parts[0].classes),), ("class",))
+        self.sha256 = parts[0].fingerprint()
 
     @property
     def stamp(self) -> str:
         "By which a file that was computed from all these pictures is known: names, sizes and times of what is in files, and the pixels of anything else."
-        return " ".join(map(content_stamp, self.parts))
+        return " ".join(part.stamp() for part in self.parts)
 
     def __len__(self) -> int:
         "How many pictures there are, in all parts."
@@ -702,8 +700,8 @@ def load_pictures(
 
 def picture_batch_source(
     data: SplitData,  # of `load_pictures`
-) -> PictureSet | Subset:  # of pairs: uint8 `(3, H, W)` of any size, label
+) -> Pictures | Subset:  # of pairs: uint8 `(3, H, W)` of any size, label
     "The pictures that a run trains on, in their own size: views are cut from them."
     assert isinstance(data.dataset, LabelledPictures)
-    pictures = in_own_size(data.dataset.parts[0])
+    pictures = data.dataset.parts[0].at(0)
     return pictures if len(data.splits.train) == len(pictures) else Subset(pictures, data.splits.train.tolist())

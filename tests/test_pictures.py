@@ -13,7 +13,7 @@ from soft_ssl.datasets import data_file, from_folder
 from soft_ssl.experiment import about_data, build_method, by_component, evaluate, load_data
 from soft_ssl.factors import FactorDataset
 from soft_ssl.files import read_picture
-from soft_ssl.pictures import PackedPictures, PictureFolder, fingerprint, image_data, n_classes, pack, write_digits
+from soft_ssl.pictures import PackedPictures, PictureFolder, image_data, pack, write_digits
 from soft_ssl.runs import RunFolder
 from soft_ssl.scale import preset_config, pretrain
 from soft_ssl.transfer import knn
@@ -69,7 +69,7 @@ def test_classes_have_the_same_numbers_in_both_parts(packed, tmp_path, capsys):
     train, test = (image_data("folder", root, train) for train in (True, False))
     assert labels_by_name(train) == {"ant": 0, "bee": 1, "dog": 3}
     assert labels_by_name(test) == {"bee": 1, "cat": 2, "dog": 3}
-    assert n_classes(train) == n_classes(test) == 4
+    assert len(train.classes) == len(test.classes) == 4
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0 and said.endswith("cat") and "lacks" in said  # which classes only one part has
 
@@ -115,7 +115,7 @@ def test_folders_without_pictures_do_not_matter(tmp_path):
         (root / "labels").mkdir()
         (root / "labels" / "list.txt").write_text("1")
         pictures = image_data("folder", root)
-        assert (len(pictures), n_classes(pictures)) == (2, 1)
+        assert (len(pictures), len(pictures.classes)) == (2, 1)
 
 
 def test_of_several_parts_to_test_on_the_first_with_pictures_is_taken(tmp_path):
@@ -288,17 +288,17 @@ def test_what_is_transparent_is_put_on_white(kind, tmp_path):
 
 def test_a_fingerprint_is_of_names_and_bytes(tmp_path, monkeypatch):
     root = paint(tmp_path / "photos", "ant/1.bmp", "bee/1.bmp")
-    marks = [fingerprint(image_data("folder", root)), fingerprint(PackedPictures(pack(root, tmp_path / "elsewhere" / "1.h5")))]
+    marks = [image_data("folder", root).fingerprint(), PackedPictures(pack(root, tmp_path / "elsewhere" / "1.h5")).fingerprint()]
     assert marks[0] == marks[1]  # the same pictures, packed
     Image.new("RGB", (8, 8), "red").save(root / "ant" / "1.bmp")  # as many bytes as before
-    marks += [fingerprint(image_data("folder", root)), fingerprint(PackedPictures(pack(root, tmp_path / "elsewhere" / "2.h5")))]
+    marks += [image_data("folder", root).fingerprint(), PackedPictures(pack(root, tmp_path / "elsewhere" / "2.h5")).fingerprint()]
     assert marks[2] == marks[3] != marks[0]
     monkeypatch.setattr(pictures_module, "MOST_READ", 2)
-    large = fingerprint(image_data("folder", root, side=8))
+    large = image_data("folder", root, side=8).fingerprint()
     Image.new("RGB", (8, 8), "blue").save(root / "ant" / "1.bmp")
-    assert large == fingerprint(image_data("folder", root)) and large not in marks  # of many gigabytes names and sizes are read
+    assert large == image_data("folder", root).fingerprint() and large not in marks  # of many gigabytes names and sizes are read
     (root / "ant" / "1.bmp").rename(root / "ant" / "2.bmp")
-    assert large != fingerprint(image_data("folder", root))
+    assert large != image_data("folder", root).fingerprint()
 
 
 def test_a_run_goes_on_and_is_read_only_on_the_pictures_that_it_was_trained_on(tmp_path, capsys):
@@ -342,8 +342,8 @@ def test_names_that_are_not_utf8_work(tmp_path):
     pictures = image_data("folder", root)
     assert (len(pictures), len(pictures.classes)) == (4, 2)
     packed = image_data("folder", pack(root, tmp_path / "packed.h5"))
-    assert packed.classes == pictures.classes and packed.targets.tolist() == pictures.targets
-    assert fingerprint(packed) == fingerprint(pictures)
+    assert packed.classes == pictures.classes and packed.targets.tolist() == pictures.targets.tolist()
+    assert packed.fingerprint() == pictures.fingerprint()
     assert len(PackedPictures(pack(root, root / "inside.h5"))) == 4
     data = from_folder(root, tmp_path / "c.h5", side=8)
     assert (len(data.dataset), data.title) == (4, "photos\\xe9 (original)")
