@@ -35,8 +35,8 @@ gpu: setup ## what one GPU gives, in ten minutes and without a network: equal va
 	$(BIN)/python tests/gpu.py
 
 study: setup ## does soft discretization generalise? many runs into one table (an hour on two cores; goes on where it stopped)
-	$(BIN)/soft-ssl study --out_path nbs/results/study/laptop
-	$(BIN)/soft-ssl study --out_path nbs/results/study/laptop --repeats 3
+	$(BIN)/soft-ssl study --out_path nbs/studies/laptop
+	$(BIN)/soft-ssl study --out_path nbs/studies/laptop --repeats 3
 
 digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
 	$(BIN)/python tests/digits_study.py

@@ -231,7 +231,7 @@ def codes_command(words: list[str]) -> None:
 # %% ../nbs/95a_commands.ipynb #4237d58b
 def study_command(words: list[str]) -> None:
     "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table."
-    from soft_ssl.study import study
+    from soft_ssl.study import study, study_folder
 
     parser = Parser("soft-ssl study", description="Run a grid of methods, bottlenecks, data and seeds into one table.", allow_abbrev=False)
     add_options(parser, options_of(study))
@@ -241,7 +241,7 @@ def study_command(words: list[str]) -> None:
         print(table.to_markdown(index=False, floatfmt=",.6g"))
     else:
         print(f"{len(table)} cells are done, {table['seconds'].sum() / 3600:.2f} hours of workers; tables: "
-              f"{Path(args['out_path'] or args['root_path'] + '/study-' + Path(args['size']).stem).expanduser()}")  # fmt: skip
+              f"{Path(args['out_path']).expanduser() if args['out_path'] else study_folder(args['size'], args['root_path'])}")  # fmt: skip
 
 # %% ../nbs/95a_commands.ipynb #02e11c06
 FETCHED_PICTURES = ("cifar10", "cifar100", "stl10", "fashion_mnist")

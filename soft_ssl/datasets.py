@@ -242,12 +242,13 @@ def load(
     source: str = "auto",  # original, rendered, or auto: the original if its file is there, else rendered
     split: str = "",  # another rule than the data set's own: bands, quarters, interpolation, extrapolation or random, and its factors, or a list; such as `extrapolation scale`
     turn: int = 0,  # which combinations are held out
+    subset_seed: int = 0,  # which of their images are trained on, where n_train leaves some out
 ) -> SplitData:
     "A data set, split by composition; drawn first if its file is not there. Raises `ValueError` for an unknown name, K, split or source."
     if source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, but is {source!r}")
     if dataset.endswith(".h5"):
-        return split_data(FactorDataset(dataset), split_of(None, dataset_K, split, turn), n_train)
+        return split_data(FactorDataset(dataset), split_of(None, dataset_K, split, turn), n_train, subset_seed=subset_seed)
     about = recipe(dataset)
     chosen = split_of(about, dataset_K, split, turn)
     assert chosen is not None
@@ -258,7 +259,7 @@ def load(
     drawn = source == "rendered" or not original.exists()
     if drawn and not rendered.exists():
         print(f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here (source: rendered)")
-    return split_data(FactorDataset(prepare(dataset, data_path, "rendered") if drawn else original), chosen, n_train, about)
+    return split_data(FactorDataset(prepare(dataset, data_path, "rendered") if drawn else original), chosen, n_train, about, subset_seed)
 
 
 def split_data(
@@ -266,6 +267,7 @@ def split_data(
     split: Split | None,  # None holds nothing back
     n_train: int = 0,  # training images; 0 takes the recipe's number, or all but an eighth
     about: Recipe | None = None,  # its recipe, if it has one
+    subset_seed: int = 0,  # as in `load`
 ) -> SplitData:
     "Splits the images of a data set by a rule."
     everything = np.ones(len(data), bool)
@@ -274,7 +276,7 @@ def split_data(
         kept = data.values[:, data.factors.names.index(name)] < n
         rule = Composition(rule.combination, rule.train & kept, rule.val & kept, rule.test & kept)
     usual = min(about.n_train if about else len(data), 7 * int(rule.train.sum()) // 8)
-    return SplitData(data, split_by_composition(rule, n_train or max(1, usual)), split)
+    return SplitData(data, split_by_composition(rule, n_train or max(1, usual), subset_seed), split)
 
 
 def load_drawn(
@@ -284,12 +286,13 @@ def load_drawn(
     data_path: str | Path = "./data",  # folder of the data files
     split: str = "",  # as in `load`
     turn: int = 0,  # as in `load`
+    subset_seed: int = 0,  # as in `load`
 ) -> SplitData:
     "As `load` with the source `rendered`, but where there is no file none is made: images are drawn when they are asked for."
     if dataset.endswith(".h5") or data_file(data_path, dataset, "rendered").exists():
-        return load(dataset, dataset_K, n_train, data_path, "auto" if dataset.endswith(".h5") else "rendered", split, turn)
+        return load(dataset, dataset_K, n_train, data_path, "auto" if dataset.endswith(".h5") else "rendered", split, turn, subset_seed)
     about = recipe(dataset)
-    return split_data(DrawnDataset(dataset), split_of(about, dataset_K, split, turn), n_train, about)
+    return split_data(DrawnDataset(dataset), split_of(about, dataset_K, split, turn), n_train, about, subset_seed)
 
 # %% ../nbs/01c_datasets.ipynb #3b52eee0
 def from_arrays(

@@ -226,7 +226,7 @@ class Range:
 RANGES: dict[str, Range] = {
     name: allowed
     for allowed, names in (
-        (Range(0), "seed turn sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
+        (Range(0), "seed turn subset_seed sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
         (Range(0), "entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
         (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
@@ -280,7 +280,7 @@ NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "sna
                  "ridge", "norm_feats", "n_sub_train", "n_sub_test", "test_batch_size", "oracle", "evaluations")  # fmt: skip
 
 
-LATER = {"split": "", "turn": 0}  # options that came later: what was named before them keeps its name
+LATER = {"split": "", "turn": 0, "subset_seed": 0}  # options that came later: what was named before them keeps its name
 
 
 def decides(config: dict[str, Any]) -> dict[str, Any]:
@@ -659,7 +659,7 @@ def load_run_data(
     "The data that a run was trained on. Raises `ValueError` if what stands there is not the same."
     path, source = str(data_path) or config["data_path"], config["data_file"]["source"]
     if not in_file and source == "rendered":
-        data = load_drawn(config["dataset"], config["dataset_K"], config["n_train"], path, config.get("split", ""), config.get("turn", 0))
+        data = load_drawn(config["dataset"], config["dataset_K"], config["n_train"], path, config.get("split", ""), config.get("turn", 0), config.get("subset_seed", 0))
     else:
         data = load_data(config | {"data_path": path, "source": source})
     if data.dataset.sha256 != config["data_file"]["sha256"]:

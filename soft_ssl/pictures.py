@@ -683,6 +683,7 @@ def load_pictures(
     data_path: str | Path = "./data",  # folder of the data files; for `folder`, the folder of pictures or the packed file itself
     image_size: int = 32,  # side of the views, in pixels, and of the pictures that are read
     n_train: int = 0,  # pictures to train on; 0 takes all, but for an eighth, at least one, where there is no part to test on
+    subset_seed: int = 0,  # which of them, where n_train leaves some out
 ) -> SplitData:
     "A data set of pictures, split. Raises `ValueError`, `FileNotFoundError` or `ConnectionError` with what to do."
     parts = [image_data(dataset, data_path, train=True, side=image_size)]
@@ -692,7 +693,7 @@ def load_pictures(
     held_back = min(n - 1, max(1, n // 8)) if len(parts) == 1 else 0
     if held_back:
         print(f"{printable(data_path)} has no part to test on: {held_back:,} of {n:,} pictures, drawn at random, are held back for it")
-    shuffled = np.random.default_rng(0).permutation(n)
+    shuffled = np.random.default_rng(subset_seed).permutation(n)
     train, rest = np.sort(shuffled[: min(n_train or n, n - held_back)]), shuffled[min(n_train or n, n - held_back) :]
     iid = np.sort(rest) if len(parts) == 1 else np.arange(n, len(data))
     return SplitData(data, Splits(train, iid, *[np.empty(0, int)] * 2))

@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['SPLIT_SEED', 'TRAIN', 'VAL', 'TEST', 'ORDER', 'TURNED', 'TRIES', 'RULES', 'Splits', 'Composition',
-           'split_by_composition', 'check_no_leak', 'shared_images', 'check_K', 'bands', 'quarters_of', 'quarters',
-           'interpolation', 'extrapolation', 'alternate', 'random_combinations', 'draw_held_out', 'Rule', 'Split',
-           'parse_split', 'draw_split', 'plot_split', 'entropy_of', 'confounding']
+__all__ = ['TRAIN', 'VAL', 'TEST', 'ORDER', 'TURNED', 'TRIES', 'RULES', 'Splits', 'Composition', 'split_by_composition',
+           'check_no_leak', 'shared_images', 'check_K', 'bands', 'quarters_of', 'quarters', 'interpolation',
+           'extrapolation', 'alternate', 'random_combinations', 'draw_held_out', 'Rule', 'Split', 'parse_split',
+           'draw_split', 'plot_split', 'entropy_of', 'confounding']
 
 # %% ../nbs/01_splits.ipynb #43c01270
-SPLIT_SEED = 0  # of the draw of training images; fixed, so that runs with different seeds share their splits
-
-
 class Splits(NamedTuple):
     "Rows of a data set, sorted, for each part of a composition split."
 
@@ -50,6 +47,7 @@ class Composition(NamedTuple):
 def split_by_composition(
     rule: Composition,
     n_train: int,  # training images, at least 1
+    subset_seed: int = 0,  # of the draw of training images; not that of a run, so that runs with different seeds share their splits
 ) -> Splits:
     "Draws the training images and checks that nothing leaks. Raises `ValueError` for `n_train` < 1 or a leaky rule."
     if n_train < 1:
@@ -57,7 +55,7 @@ def split_by_composition(
     seen = np.flatnonzero(rule.train)
     if n_train > len(seen):
         print(f"n_train={n_train} is more than there are: all {len(seen)} images of the training combinations are used")
-    shuffled = np.random.default_rng(SPLIT_SEED).permutation(seen)
+    shuffled = np.random.default_rng(subset_seed).permutation(seen)
     splits = Splits(np.sort(shuffled[:n_train]), np.sort(shuffled[n_train:]), np.flatnonzero(rule.val), np.flatnonzero(rule.test))
     check_no_leak(splits, rule.combination)
     return splits

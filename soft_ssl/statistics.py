@@ -23,11 +23,12 @@ from .probes import PARTS, skill
 # %% auto #0
 __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
            'GEOMETRY', 'SIDES', 'READINGS', 'OTHERS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
-           'equivalence_test', 'power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores', 'with_gap', 'by_factor',
-           'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where', 'for_panels',
-           'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau',
-           'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes', 'rank_correlations', 'plot_geometry', 'Claim',
-           'read_claims', 'judge', 'in_words', 'factor_by_factor', 'plot_answer', 'answer_in_words']
+           'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores',
+           'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where',
+           'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures',
+           'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes', 'rank_correlations',
+           'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'factor_by_factor', 'plot_answer',
+           'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -110,15 +111,28 @@ def power(
     return float(stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift))
 
 
+def equivalence_power(
+    n: int,  # seeds, at least 2
+    spread: float,  # standard deviation of the differences over seeds, above 0
+    margin: float = MARGIN,
+    alpha: float = 0.05,
+) -> float:  # from 0 to 1
+    "How often the test of equivalence finds that there is nothing, where there is nothing: over the values that the spread of n seeds may come to."
+    seen = spread * np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1) / (n - 1))
+    room = margin * np.sqrt(n) - stats.t.ppf(1 - alpha, n - 1) * seen
+    return float((2 * stats.norm.cdf(room / spread) - 1).clip(0).mean())
+
+
 def seeds_needed(
-    difference: float,  # that is to be found
+    difference: float,  # that is to be found; 0: that there is none, within the margin
     spread: float,  # standard deviation of the differences over seeds, above 0
     alpha: float = 0.05,  # level of the two-sided test
     wanted: float = 0.8,  # power
     most: int = 1000,  # seeds that may be asked for
+    margin: float = MARGIN,
 ) -> int:  # seeds; `most` if even these are too few
-    "The fewest seeds with which a difference is found so often."
-    return next((n for n in range(2, most) if power(n, difference, spread, alpha) >= wanted), most)
+    "The fewest seeds with which a difference, or that there is none, is found so often."
+    return next((n for n in range(2, most) if (power(n, difference, spread, alpha) if difference else equivalence_power(n, spread, margin, alpha)) >= wanted), most)
 
 # %% ../nbs/04b_statistics.ipynb #5fe122b9
 def keys_of(table: pd.DataFrame) -> list[str]:
@@ -505,10 +519,14 @@ class Claim(NamedTuple):
     "Something that the table may support."
 
     sentence: str
-    comparison: str  # as `differences` names it
+    comparison: str  # labels: `one − other`
     feature: str
-    split: str  # iid, val, test or gap
+    split: str  # iid, val, test, gap (iid less test) or oracle gap (what the oracle probe reads on test, less what the probe reads)
     side: str  # above 0, below 0 or equal
+    dataset: str = ""  # empty: each that the table has
+    K: int | None = None  # None: the mean over all K of a seed
+    factors: tuple[str, ...] = ()  # whose mean skill is compared; empty: all
+    margin: float = MARGIN  # of equivalence
 
 
 SIDES = ("above 0", "below 0", "equal")
@@ -525,28 +543,43 @@ def read_claims(
         claims = [Claim(**claim) for claim in json.loads(file.read_text())]
         if wrong := [claim for claim in claims if claim.side not in SIDES]:
             raise ValueError(f"a side is one of {', '.join(SIDES)}, not {wrong[0].side!r}")
-        return claims
+        return [claim._replace(factors=tuple(claim.factors)) for claim in claims]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{file} is no list of claims ({error}): each has {', '.join(Claim._fields)}") from error
+        raise ValueError(f"{file} is no list of claims ({error}): each has {', '.join(Claim._fields[:5])}, and may have {', '.join(Claim._fields[5:])}") from error
+
+
+def claimed(
+    scores: pd.DataFrame,  # of `read_scores`
+    claim: Claim,
+) -> pd.DataFrame:  # columns dataset, K, seed, score: the differences that the claim is about
+    "Differences of skill, one for each data set, K and seed."
+    for name, wanted in {"dataset": claim.dataset, "K": claim.K}.items():
+        scores = scores[scores[name] == wanted] if wanted or wanted == 0 else scores
+    scores = at_the_end(scores[scores["factor"].isin(claim.factors)] if claim.factors else scores)
+    means = over_factors(scores)
+    if claim.split == "oracle gap":
+        oracle = over_factors(scores.assign(score=scores["oracle"]))
+        means = oracle.assign(score=oracle["score"] - means["score"])[oracle["split"] == "test"].assign(split="oracle gap")
+    found = pairs(means, *claim.comparison.split(" − "))
+    return found.loc[(found["feature"] == claim.feature) & (found["split"] == claim.split), ["dataset", "K", "seed", "score"]]
 
 
 def judge(
-    compared: pd.DataFrame,  # of `differences`
+    scores: pd.DataFrame,  # of `read_scores`
     claims: Sequence[Claim],
-) -> pd.DataFrame:  # a row for each claim that the table speaks of: judgement, sentence, what, evidence
-    "What becomes of each claim, over all K together where there are several; the family is corrected by Holm's method."
-    rows = []
-    for claim in claims:
-        found = compared[(compared["comparison"] == claim.comparison) & (compared["feature"] == claim.feature) & (compared["split"] == claim.split)]
-        for _, part in found.groupby("dataset", sort=False):
-            row = (part[part["K"] == "all"] if (part["K"] == "all").any() else part).iloc[0]
-            rows.append((claim, row, ", ".join(str(k) for k in part["K"].unique() if k != "all")))
+) -> pd.DataFrame:  # a row for each claim and data set that the table speaks of: judgement, sentence, what, evidence
+    "What becomes of each claim; the family is corrected by Holm's method."
+    found = [(claim, *part) for claim in claims for part in claimed(scores, claim).groupby("dataset", sort=False)]
+    values = [part.groupby("seed")["score"].mean().to_numpy() for *_, part in found]
+    raw, raw_equal = [t_test(v) for v in values], [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
     table = []
-    for (claim, row, ks), p, equal_p in zip(rows, holm([row["p"] for _, row, _ in rows]), holm([row["equivalence_p"] for _, row, _ in rows])):
-        side = ("above 0" if row["mean"] > 0 else "below 0") if p < 0.05 else "equal" if equal_p < 0.05 else ""
+    for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(found, values, raw, raw_equal, holm(raw), holm(raw_equal)):
+        it = interval(v)
+        side = ("above 0" if it.mean > 0 else "below 0") if p_holm < 0.05 else "equal" if equal_holm < 0.05 else ""
         judgement = "cannot be told" if not side else "holds" if side == claim.side else "does not hold"
-        evidence = f"{row['dataset']}, K={ks}, n={row['n']}: {row['mean']:+.3f}, 95 % from {row['low']:+.3f} to {row['high']:+.3f}, p={row['p']:.2g}, for equality {row['equivalence_p']:.2g}; by Holm {p:.2g} and {equal_p:.2g}"
-        table.append((judgement, claim.sentence, f"{claim.comparison}, {claim.feature}, {claim.split}", evidence))
+        what = ", ".join([claim.comparison, claim.feature, *claim.factors, claim.split])
+        evidence = f"{dataset}, K={', '.join(map(str, part['K'].unique()))}, n={it.n}: {it.mean:+.3f}, 95 % from {it.low:+.3f} to {it.high:+.3f}, p={p:.2g}, for equality {equal_p:.2g}; by Holm {p_holm:.2g} and {equal_holm:.2g}"
+        table.append((judgement, claim.sentence, what, evidence))
     return pd.DataFrame(table, columns=["judgement", "sentence", "what", "evidence"])
 
 

@@ -9,7 +9,8 @@ __all__ = ['LAPTOP', 'SOFT', 'GUMBEL', 'CODEBOOK', 'WIDTH', 'CLAIMS', 'PLACES', 
            'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'evaluated', 'last_word',
            'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'claims_checksum', 'work',
            'command', 'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather', 'write_tables', 'steps_done',
-           'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims', 'study']
+           'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims',
+           'study_folder', 'restore', 'study']
 
 # %% ../nbs/04a_study.ipynb #73a60695
 import hashlib
@@ -17,6 +18,7 @@ import inspect
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,18 +118,21 @@ SIZES: dict[str, dict[str, Any]] = {"laptop": LAPTOP, "full": FULL}
 
 
 def read_grid(
-    size: str,  # one of `SIZES`, or a .json file with the same entries: common, blocks and, if it has some, claims
+    size: str,  # one of `SIZES`, or a .json file with the same entries: common, blocks and, if it has some, with_seed and claims
 ) -> dict[str, Any]:
-    "The grid of a size. Raises `ValueError` or `FileNotFoundError` for what is none."
+    "The grid of a size; claims may stand in a file of their own beside it. Raises `ValueError` or `FileNotFoundError` for what is none."
     if size in SIZES:
         return SIZES[size]
     if not str(size).endswith(".json"):
         raise ValueError(f"size must be {', '.join(SIZES)} or a .json file with a grid, but is {size!r}")
     try:
-        grid = json.loads(Path(size).expanduser().read_text())
+        file = Path(size).expanduser()
+        grid = json.loads(file.read_text())
+        if isinstance(grid.get("claims"), str):
+            grid["claims"] = json.loads((file.parent / grid["claims"]).read_text())
         lists = all(isinstance(values, list) for block in grid["blocks"] for values in block.values())
-        if not lists or not isinstance(grid["common"], dict) or not isinstance(grid.get("claims", []), list):
-            raise ValueError("common maps options to values, each block maps options to lists of values, and claims are a list")
+        if not lists or not isinstance(grid["common"], dict) or not all(isinstance(grid.get(name, []), list) for name in ("claims", "with_seed")):
+            raise ValueError("common maps options to values, each block maps options to lists of values, with_seed lists options, and claims are a list")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{size} is not a grid with common and blocks ({error})") from None
     return grid
@@ -141,6 +146,7 @@ def expand(
     for block in grid["blocks"]:
         for values in product(*block.values()):
             cell = {"method": "byol", "dataset_K": 1, "seed": 0} | grid["common"] | dict(zip(block, values))
+            cell |= {name: cell["seed"] for name in grid.get("with_seed", []) if name not in block}
             if cell.get("dataset") in IMAGE_SETS:  # pictures have no combinations
                 del cell["dataset_K"]
             cell = {name: value for given, value in cell.items() for name in ALIASES.get(given, (given,))}
@@ -692,6 +698,42 @@ def keep_claims(
             unfinished.write_text(text)
 
 
+def study_folder(
+    size: str,  # as in `study`
+    root_path: str | Path,  # folder of all runs
+) -> Path:
+    "Where the cells of a study are: by its size, or by the name of its file; a `grid.json` has the name of its folder."
+    file = Path(size).expanduser().resolve()
+    return Path(root_path).expanduser() / f"study-{file.parent.name if file.name == 'grid.json' else file.stem}"
+
+
+def restore(
+    cells: list[dict[str, Any]],  # of `expand`
+    folder: Path,  # of the cells' folders
+    out: Path,  # of the tables
+) -> int:  # how many cells
+    "Makes the folders of cells that the tables have as done and that are not there. Raises `ValueError` if a table is damaged."
+    if not (out / "cells.csv").exists():
+        return 0
+    try:
+        about, scores, training = (pd.read_csv(out / f"{name}.csv", dtype={"cell": str}) for name in ("cells", "scores", "training"))
+        done = about[about["state"] == "done"].set_index("run")
+        missing = [cell for cell in cells if cell_name(cell) in done.index and not (folder / cell_name(cell)).exists()]
+        for cell in missing:
+            run, row = RunFolder(folder / cell_name(cell)), done.loc[cell_name(cell)].dropna()
+            options = {"cell", "run", *configuration(cell)} - {"source", "threads"}  # of these a cell's outcome says what they came to
+            run.write_table(run.path / "table.csv", scores.loc[scores["cell"] == row["cell"], COLUMNS])
+            if len(steps := training[training["cell"] == row["cell"]]):
+                run.write_table(run.metrics_file, steps.drop(columns="cell").dropna(axis=1, how="all"))
+            write_json(run.path / "cell.json", cell)
+            write_json(run.path / "outcome.json", json.loads(row.drop(options & set(row.index)).to_json()))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"the tables in {out} are damaged ({error}): take them away, and they are made from the cells that are there") from error
+    if missing and (out / "claims.json").exists() and not (folder / "claims.json").exists():
+        shutil.copy(out / "claims.json", folder)
+    return len(missing)
+
+
 def study(
     size: str = "laptop",  # laptop, full, or a .json file with a grid of your own
     root_path: str = "./experiments",  # folder of all runs
@@ -715,11 +757,13 @@ def study(
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
     cells = list({cell_name(cell): cell for cell in cells}.values())  # raises for what does not exist
-    folder = Path(root_path).expanduser() / f"study-{Path(size).stem}"
+    folder = study_folder(size, root_path)
     out = Path(out_path).expanduser() if out_path else folder
     if dry_run:
         by_hand = {"cells": len(cells), "images": sum(images_of(cell) for cell in cells)}
         return pd.DataFrame([estimate(cells, images_per_second, price) if images_per_second else by_hand])
+    if restored := restore(cells, folder, out):
+        print(f"{restored} cells are done by the tables in {out}", file=sys.stderr)
     if repeats:
         return repeat(cells, repeats, folder, f"{folder}-again", out, workers, threads)
     for cell in {(c["dataset"], c.get("dataset_K"), c.get("split"), c.get("turn")): c for c in map(configuration, cells)}.values():
