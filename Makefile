@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb)
 
-.PHONY: help setup train test matrix bench gpu study digits networks faults fuzz installations soak lab docs readme notebooks clean
+.PHONY: help setup train test matrix bench gpu study studies networks faults fuzz installations soak lab docs readme notebooks clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,8 +38,9 @@ study: setup ## does soft discretization generalise? many runs into one table (a
 	$(BIN)/soft-ssl study --out_path nbs/studies/laptop
 	$(BIN)/soft-ssl study --out_path nbs/studies/laptop --repeats 3
 
-digits: setup ## BYOL on real digits with and without the bottleneck against untrained backbones (half an hour)
-	$(BIN)/python tests/digits_study.py
+studies: setup ## what is left of all studies in nbs/studies; cells that their tables have are not computed again
+	$(BIN)/soft-ssl download fashion_mnist data
+	for grid in nbs/studies/*/grid.json; do $(BIN)/soft-ssl study --size $$grid --out_path $$(dirname $$grid) || exit; done
 
 networks: setup ## the networks that come with the kit, to look at (two hours; goes on where it stopped)
 	$(BIN)/python tests/networks.py
