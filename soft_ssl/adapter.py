@@ -29,14 +29,14 @@ def view_features(
     augment: str = "crop",  # none, resize, crop, gaussian or color
     n_views: int = 4,  # of each image, at least 2
     seed: int = 0,  # of the views
-    batch_size: int = 256,  # images at a time
+    batch_size: int = 256,  # images at a time; another number gives other views
 ) -> Tensor:  # float32 `(N, n_views, D)`
     "What a frozen backbone says of a few views of each image. Raises `ValueError` for an unknown augmentation, or features that are not finite."
     check_at_least(2, n_views=n_views)
     if augment not in VIEWS:
         raise ValueError(f"augment must be one of {', '.join(VIEWS)}, but is {augment!r}")
     backbone.eval()
-    device, parts = next(backbone.parameters()).device, []
+    device, parts = next(backbone.parameters(), torch.empty(0)).device, []
     for start in tqdm(range(0, len(images), batch_size), desc="features of views", unit=" batches", leave=False):
         batch = images[torch.arange(start, min(start + batch_size, len(images)))]
         generator = torch.Generator().manual_seed(stream_seed(seed, "prepare", start))
@@ -56,6 +56,9 @@ class FeatureBatches(ImageBatches):
         batch_size: int = 256,  # over all processes, at least 2
         seed: int = 0,  # of the order of images and of which views are taken, at least 0
     ):
+        "Raises `ValueError` if these are not features of several views."
+        if features.ndim != 3 or features.shape[1] < 2:
+            raise ValueError(f"features of views are (images, views, features) with at least two views, but have the shape {tuple(features.shape)}: see view_features")
         super().__init__(features, "none", batch_size, seed)
 
     def views(
@@ -71,7 +74,7 @@ class FeatureBatches(ImageBatches):
 
 # %% ../nbs/05c_adapter.ipynb #6c62e202
 class StandardizedFeatures(nn.Module):
-    "Takes features for an encoder's output, each with mean 0 and variance 1 over the training images."
+    "Takes features for an encoder's output, each with mean 0 and variance 1 over the training images; one that does not vary there has mean 0 alone."
 
     def __init__(
         self,
@@ -83,7 +86,8 @@ class StandardizedFeatures(nn.Module):
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", flat.mean(0))
-        self.register_buffer("std", flat.std(0).clamp_min(1e-6 * flat.std(0).max()))
+        std = flat.std(0, correction=0)
+        self.register_buffer("std", torch.where(std > 1e-6 * flat.abs().amax(0), std, 1.0))
 
     def forward(
         self,
@@ -111,8 +115,10 @@ def on_images(
     backbone: nn.Module,  # that the features are of
 ) -> Method:
     "The same method with its backbone, so that it reads images: what probes, metrics and the instrument take."
-    trained.__dict__.pop("seen", None)  # of the last step, with its graph, which cannot be copied
+    seen = trained.__dict__.pop("seen", None)  # of the last step, with its graph, which cannot be copied
     whole = copy.deepcopy(trained)
+    if seen is not None:
+        trained.__dict__["seen"] = seen
     for network in (whole.student, *([whole.teacher] if whole.has_teacher else [])):
         encoder = Encoder(copy.deepcopy(backbone), network.encoder)
         encoder.num_features = network.encoder.num_features

@@ -12,8 +12,10 @@ import colorsys
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from .factors import Factors, write_factor_file, write_factor_parts
 from .files import file_digest
 from .mpi3d import LIGHT, SIDE, Camera, check_pictures, pixel_grid
 from .splits import Split
+
+if TYPE_CHECKING:
+    import h5py
 
 # %% ../nbs/01b_shapes3d.ipynb #f5a0f172
 FACTORS = Factors(
@@ -148,21 +153,28 @@ def convert_original(
     import h5py
 
     values = FACTORS.values(np.arange(len(FACTORS)))
-    try:
-        with h5py.File(archive) as original:
-            images, labels = original["images"], original["labels"]
-            if images.shape != (len(FACTORS), SIDE, SIDE, 3) or images.dtype != np.uint8 or labels.shape != values.shape:
-                raise ValueError(f"it holds images {images.shape} and labels {labels.shape}")
-            found = np.stack([np.unique(column, return_inverse=True)[1] for column in labels[:].T], 1)
-            if not np.array_equal(found, values):
-                raise ValueError("its labels are not the grid of Shapes3D in its order")
 
-            def chunks() -> Iterator[np.ndarray]:
-                for start in range(0, len(values), 4800):
-                    chunk = images[start : start + 4800]
-                    check_pictures(chunk, start, FACTORS)
-                    yield chunk
+    @contextmanager
+    def reading() -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{archive} is damaged or not the archive of Shapes3D ({error}): fetch it again") from error
 
-            return write_factor_file(path, chunks(), values, FACTORS, "shapes3d", "original", file_digest(archive))
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{archive} is damaged or not the archive of Shapes3D ({error}): fetch it again") from error
+    with reading(), h5py.File(archive) as original:
+        images, labels = original["images"], original["labels"]
+        if images.shape != (len(FACTORS), SIDE, SIDE, 3) or images.dtype != np.uint8 or labels.shape != values.shape:
+            raise ValueError(f"it holds images {images.shape} and labels {labels.shape}")
+        found = np.stack([np.unique(column, return_inverse=True)[1] for column in labels[:].T], 1)
+        if not np.array_equal(found, values):
+            raise ValueError("its labels are not the grid of Shapes3D in its order")
+
+    def chunks(images: h5py.Dataset) -> Iterator[np.ndarray]:
+        for start in range(0, len(values), 4800):
+            with reading():
+                chunk = images[start : start + 4800]
+                check_pictures(chunk, start, FACTORS)
+            yield chunk
+
+    with h5py.File(archive) as original:
+        return write_factor_file(path, chunks(original["images"]), values, FACTORS, "shapes3d", "original", file_digest(archive))

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['TRAIN', 'VAL', 'TEST', 'ORDER', 'TURNED', 'TRIES', 'RULES', 'Splits', 'Composition', 'split_by_composition',
-           'check_no_leak', 'shared_images', 'check_K', 'bands', 'quarters_of', 'quarters', 'interpolation',
-           'extrapolation', 'alternate', 'random_combinations', 'draw_held_out', 'Rule', 'Split', 'parse_split',
-           'draw_split', 'plot_split', 'entropy_of', 'confounding']
+__all__ = ['TRAIN', 'VAL', 'TEST', 'ORDER', 'RING', 'RULES', 'Splits', 'Composition', 'split_by_composition', 'check_no_leak',
+           'shared_images', 'check_K', 'bands', 'quarters_of', 'quarters', 'interpolation', 'extrapolation',
+           'alternate', 'random_combinations', 'draw_held_out', 'Rule', 'Split', 'parse_split', 'draw_split',
+           'plot_split', 'entropy_of', 'confounding']
 
 # %% ../nbs/01_splits.ipynb #43c01270
 class Splits(NamedTuple):
@@ -93,6 +93,8 @@ TRAIN, VAL, TEST = range(3)
 
 def check_K(K: int, least: int, most: int, rule: str) -> None:
     "Raises `ValueError` if a rule has no such K."
+    if most < least:
+        raise ValueError(f"the rule {rule} needs more values than there are on this data set")
     if not least <= K <= most:
         raise ValueError(f"the rule {rule} has K={least} to K={most} on this data set, not K={K}: set dataset_K from {least} to {most}")
 
@@ -103,14 +105,14 @@ def bands(
     K: int,  # values of the first factor in which each of the second is seen; with the last two no combination is left for val
     turn: int,  # the bands move by so many values of the first factor
 ) -> np.ndarray:  # `(N,)`: 0 train, 1 val, 2 test
-    "Trains where the first value is the second plus 0 to K - 1, round and round; validates where it is the second plus the last but one."
+    "Trains where the first value is the second plus 0 to K - 1, round and round; validates on the last but one of the diagonals that are left, tests on the others."
     check_K(K, 1, sizes[0], "bands")
     diagonal = (cells[:, 0] - cells[:, 1] * sizes[0] // sizes[1] - turn) % sizes[0]
     return np.select([diagonal < K, diagonal == sizes[0] - 2], [TRAIN, VAL], TEST)
 
 
 ORDER = ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 1, 0), (3, 2, 0, 1))  # for each class: quarters that train with K=1 and K=2, that validates, that tests
-TURNED = (2, 0, 3, 1)  # where a quarter comes to lie when the field is turned by a quarter; 0 is low in both numbers, 1 high in the second, 2 high in the first, 3 in both
+RING = np.array([0, 2, 3, 1])  # quarters in the order in which a turn goes through them; 0 is low in both numbers, 1 high in the second, 2 high in the first, 3 in both
 
 
 def quarters_of(cells: np.ndarray, sizes: Sequence[int]) -> np.ndarray:  # `(N,)`, 0 to 3
@@ -127,10 +129,8 @@ def quarters(
     "Halves two numbers, and shows each class in K of the four quarters."
     check_K(K, 1, 2, "quarters")
     part = np.array([[order.index(quarter) for quarter in range(4)] for order in ORDER])  # of a class and a quarter: its place in the order
-    quarter = quarters_of(cells, sizes)
-    for _ in range(-turn % 4):  # turns the cells back
-        quarter = np.array(TURNED)[quarter]
-    place = part[cells[:, 0] % 4, quarter]
+    before = RING[(np.argsort(RING)[quarters_of(cells, sizes)] - turn) % 4]  # where a quarter came from
+    place = part[cells[:, 0] % 4, before]
     return np.select([place < K, place == 2], [TRAIN, VAL], TEST)
 
 # %% ../nbs/01_splits.ipynb #fba2a839
@@ -181,9 +181,6 @@ def random_combinations(
     return np.select([np.isin(combination, val), np.isin(combination, test)], [VAL, TEST], TRAIN)
 
 
-TRIES = 10_000
-
-
 def draw_held_out(
     combinations: Iterable[Sequence[int]],  # those that there are
     n: int,  # how many are held back, at least 2
@@ -191,12 +188,18 @@ def draw_held_out(
 ) -> tuple[np.ndarray, np.ndarray]:  # `(n // 2, F)` to validate on, and the others to test on
     "Draws combinations so that each value of each factor is still seen. Raises `ValueError` if that cannot be."
     there, rng = np.array(list(combinations)), np.random.default_rng(seed)
-    for _ in range(TRIES):
-        order = rng.permutation(len(there))
-        seen = there[order[n:]]
-        if all(len(np.unique(seen[:, f])) == len(np.unique(there[:, f])) for f in range(there.shape[1])):
-            return there[order[: n // 2]], there[order[n // 2 : n]]
-    raise ValueError(f"{n} of {len(there)} combinations cannot be held back so that every value is still seen: hold back fewer")
+    order = rng.permutation(len(there))
+    columns = [np.unique(column, return_inverse=True)[1] for column in there[order].T]
+    unseen, cover = [np.ones(column.max() + 1, bool) for column in columns], []  # a few combinations that show every value
+    while any(values.any() for values in unseen):
+        cover.append(int(np.sum([values[column] for values, column in zip(unseen, columns)], 0).argmax()))
+        for values, column in zip(unseen, columns):
+            values[column[cover[-1]]] = False
+    free = np.setdiff1d(np.arange(len(there)), cover)
+    if n > len(free):
+        raise ValueError(f"{n} of {len(there)} combinations cannot be held back so that every value is still seen: hold back at most {len(free)}")
+    held = there[order[rng.permutation(free)[:n]]]
+    return held[: n // 2], held[n // 2 :]
 
 # %% ../nbs/01_splits.ipynb #60e6c089
 class Rule(NamedTuple):
@@ -231,7 +234,9 @@ class Split:
         val: Sequence[Sequence[int]] = (),  # of a list: combinations that validate, a value of each factor
         test: Sequence[Sequence[int]] = (),  # of a list: combinations that test
     ):
-        "Raises `ValueError` for an unknown rule, a wrong number of factors, a negative turn, or combinations that do not fit."
+        "Raises `ValueError` for an unknown rule, a wrong number of factors, a K or turn that is no whole number, or combinations that do not fit."
+        if rule not in ("bands", "list") and (val or test):
+            raise ValueError(f"val and test name the combinations of a list, but the rule is {rule}")
         rule = "list" if val or test else rule
         given = dict(factors=factors, rule=rule, K=K, turn=turn, val=tuple(map(tuple, val)), test=tuple(map(tuple, test)))
         for name, value in given.items():
@@ -241,8 +246,11 @@ class Split:
         wanted = None if rule == "list" else RULES[rule].n_factors
         if not factors or len(set(factors)) < len(factors) or (wanted or len(factors)) != len(factors) or (rule == "random" and len(factors) < 2):
             raise ValueError(f"the rule {rule} takes {wanted or ('two or more' if rule == 'random' else 'some')} different factors, but got {', '.join(factors) or 'none'}")
-        if turn < 0:
-            raise ValueError(f"turn must be at least 0, but is {turn}")
+        for name, number in dict(K=K, turn=turn).items():
+            if number != int(number) or number < 0:
+                raise ValueError(f"{name} must be at least 0, and a whole number, but is {number}")
+        if rule == "list" and (turn or not (val or test)):
+            raise ValueError(f"a list of combinations {'has no other turn: leave turn at 0' if turn else 'names at least one, after val or test'}")
         if rule == "list" and (set(self.val) & set(self.test) or any(len(cell) != len(factors) for cell in self.val + self.test)):
             raise ValueError(f"a list names combinations of {', '.join(factors)}, none of them twice, but has val {self.val} and test {self.test}")
 
@@ -361,7 +369,7 @@ def plot_split(
 
     if len(split.factors) > 3:
         raise ValueError(f"a split of {len(split.factors)} factors cannot be drawn: it has {', '.join(split.factors)}")
-    panels = factors.sizes[factors.names.index(split.factors[0])] if len(split.factors) == 3 else 1
+    panels = factors.periods[factors.names.index(split.factors[0])] if len(split.factors) == 3 else 1
     flat = len(split.factors) == 1
     fig, axes = plt.subplots(1, turns * panels, figsize=(max(1.45 * turns * panels, 3.4), 1.1 if flat else 2.1), squeeze=False)
     for turn in range(turns):
@@ -374,9 +382,12 @@ def plot_split(
     return fig
 
 # %% ../nbs/01_splits.ipynb #d44fe10e
-def entropy_of(columns: np.ndarray) -> float:  # in bits
-    "Entropy of the rows of a table, all equally likely."
-    counts = np.unique(columns, axis=0, return_counts=True)[1]
+def entropy_of(
+    columns: np.ndarray,  # `(n, F)`: a table
+    weights: np.ndarray,  # `(n,)`: how often each of its rows is seen
+) -> float:  # in bits
+    "Entropy of the rows of a table."
+    counts = np.bincount(np.unique(columns, axis=0, return_inverse=True)[1].ravel(), weights)
     share = counts / counts.sum()
     return float(-(share * np.log2(share)).sum())
 
@@ -390,9 +401,12 @@ def confounding(
 
     cells, part = split.grid(factors)
     seen, names = cells[part == TRAIN], list(split.factors)
+    places = [factors.names.index(name) for name in names]
+    images = [np.bincount(np.arange(factors.sizes[place]) % factors.periods[place]) for place in places]  # of each value; the first of a closed circle is there twice
+    weights = np.prod([count[column] for count, column in zip(images, seen.T)], 0)
     told = {}
     for asked in range(len(names)):
-        own = entropy_of(seen[:, [asked]])
+        own = entropy_of(seen[:, [asked]], weights)
         others = {name: [column] for column, name in enumerate(names) if column != asked} | {"together": [column for column in range(len(names)) if column != asked]}
-        told[names[asked]] = {name: (own + entropy_of(seen[:, by]) - entropy_of(seen[:, [asked, *by]])) / own if own and by else 0.0 for name, by in others.items()}
+        told[names[asked]] = {name: (own + entropy_of(seen[:, by], weights) - entropy_of(seen[:, [asked, *by]], weights)) / own if own and by else 0.0 for name, by in others.items()}
     return pd.DataFrame(told).T.reindex(index=names, columns=[*names, "together"]).rename_axis("asked for").clip(lower=0)
