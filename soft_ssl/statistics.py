@@ -27,8 +27,8 @@ __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COM
            'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where',
            'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures',
            'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes', 'rank_correlations',
-           'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'factor_by_factor', 'plot_answer',
-           'answer_in_words']
+           'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan', 'factor_by_factor',
+           'plot_answer', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -592,6 +592,23 @@ def in_words(judged: pd.DataFrame) -> str:
         lines += [f"**{heading}**", ""] + [f"- {row.sentence}. *({row.what}; {row.evidence})*" for row in part.itertuples()]
         lines += ["- None of the claims.", ""] if part.empty else [""]
     return "\n".join(lines)
+
+# %% ../nbs/04b_statistics.ipynb #7f3c8508
+def plan(
+    pilot: pd.DataFrame,  # of `read_scores`: at least two seeds of each side of each claim
+    claims: Sequence[Claim],
+    worth_finding: float = 0.05,  # of skill: a difference that should not be missed
+    limit: float = 0.8,  # level of the upper limit of the scatter
+) -> pd.DataFrame:  # a row for each claim: seeds, mean and spread of the pilot, the spread's upper limit, and the seeds needed for the pilot's difference, for one worth finding, and for equality
+    "How many seeds find what the claims ask for, in four studies of five."
+    rows, alpha = [], 0.05 / len(claims)
+    for claim in claims:
+        values = claimed(pilot, claim).groupby("seed")["score"].mean().to_numpy()
+        spread = values.std(ddof=1)
+        upper = spread * np.sqrt((len(values) - 1) / stats.chi2.ppf(1 - limit, len(values) - 1))
+        needed = [seeds_needed(difference, upper, alpha, margin=claim.margin) for difference in (abs(values.mean()), worth_finding, 0)]
+        rows.append((", ".join([claim.comparison, claim.feature, *claim.factors, claim.split]), claim.dataset, len(values), values.mean(), spread, upper, *needed))
+    return pd.DataFrame(rows, columns=["claim", "dataset", "seeds", "difference", "spread", "upper limit", "seeds for it", f"for {worth_finding:g}", f"for equality within {claims[0].margin:g}"])
 
 # %% ../nbs/04b_statistics.ipynb #a22964a3
 READINGS = {
