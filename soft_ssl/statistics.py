@@ -22,13 +22,13 @@ from .probes import PARTS, skill
 
 # %% auto #0
 __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
-           'GEOMETRY', 'SIDES', 'READINGS', 'OTHERS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
-           'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores',
-           'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where',
-           'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures',
-           'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes', 'rank_correlations',
-           'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan', 'factor_by_factor',
-           'plot_answer', 'answer_in_words']
+           'GEOMETRY', 'SIDES', 'SPLITS', 'READINGS', 'OTHERS', 'Interval', 'interval', 'sign_flip_test', 't_test',
+           'holm', 'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of',
+           'read_scores', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare',
+           'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps',
+           'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes',
+           'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan',
+           'factor_by_factor', 'plot_answer', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -529,7 +529,7 @@ class Claim(NamedTuple):
     margin: float = MARGIN  # of equivalence
 
 
-SIDES = ("above 0", "below 0", "equal")
+SIDES, SPLITS = ("above 0", "below 0", "equal"), ("iid", "val", "test", "gap", "oracle gap")
 
 
 def read_claims(
@@ -541,8 +541,12 @@ def read_claims(
         return []
     try:
         claims = [Claim(**claim) for claim in json.loads(file.read_text())]
-        if wrong := [claim for claim in claims if claim.side not in SIDES]:
-            raise ValueError(f"a side is one of {', '.join(SIDES)}, not {wrong[0].side!r}")
+        for claim in claims:
+            for name, known in dict(side=SIDES, split=SPLITS, feature=FEATURES).items():
+                if getattr(claim, name) not in known:
+                    raise ValueError(f"a {name} is one of {', '.join(known)}, not {getattr(claim, name)!r}")
+            if claim.comparison.count(" − ") != 1 or not claim.margin > 0:
+                raise ValueError(f"a comparison is two labels with ' − ' between them, and a margin above 0, not {claim.comparison!r} and {claim.margin}")
         return [claim._replace(factors=tuple(claim.factors)) for claim in claims]
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} is no list of claims ({error}): each has {', '.join(Claim._fields[:5])}, and may have {', '.join(Claim._fields[5:])}") from error
@@ -567,17 +571,20 @@ def claimed(
 def judge(
     scores: pd.DataFrame,  # of `read_scores`
     claims: Sequence[Claim],
-) -> pd.DataFrame:  # a row for each claim and data set that the table speaks of: judgement, sentence, what, evidence
-    "What becomes of each claim; the family is corrected by Holm's method."
-    found = [(claim, *part) for claim in claims for part in claimed(scores, claim).groupby("dataset", sort=False)]
-    values = [part.groupby("seed")["score"].mean().to_numpy() for *_, part in found]
+) -> pd.DataFrame:  # a row for each claim and data set: judgement, sentence, what, evidence
+    "What becomes of each claim; the family is corrected by Holm's method. A claim that the table has no cells for counts in the family."
+    found = [(claim, *part) for claim in claims for part in list(claimed(scores, claim).groupby("dataset", sort=False)) or [(claim.dataset, None)]]
+    values = [[] if part is None else part.groupby("seed")["score"].mean().to_numpy() for *_, part in found]
     raw, raw_equal = [t_test(v) for v in values], [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
     table = []
     for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(found, values, raw, raw_equal, holm(raw), holm(raw_equal)):
-        it = interval(v)
-        side = ("above 0" if it.mean > 0 else "below 0") if p_holm < 0.05 else "equal" if equal_holm < 0.05 else ""
-        judgement = "cannot be told" if not side else "holds" if side == claim.side else "does not hold"
         what = ", ".join([claim.comparison, claim.feature, *claim.factors, claim.split])
+        if part is None:
+            table.append(("no cells", claim.sentence, what, "the table has none of both sides"))
+            continue
+        it = interval(v)
+        surely = {"above 0": p_holm < 0.05 and it.mean > 0, "below 0": p_holm < 0.05 and it.mean < 0, "equal": equal_holm < 0.05}
+        judgement = "holds" if surely[claim.side] else "does not hold" if any(surely.values()) else "cannot be told"
         evidence = f"{dataset}, K={', '.join(map(str, part['K'].unique()))}, n={it.n}: {it.mean:+.3f}, 95 % from {it.low:+.3f} to {it.high:+.3f}, p={p:.2g}, for equality {equal_p:.2g}; by Holm {p_holm:.2g} and {equal_holm:.2g}"
         table.append((judgement, claim.sentence, what, evidence))
     return pd.DataFrame(table, columns=["judgement", "sentence", "what", "evidence"])
@@ -585,10 +592,12 @@ def judge(
 
 def in_words(judged: pd.DataFrame) -> str:
     "The claims as Markdown, sorted by what became of them."
-    headings = {"holds": "What holds", "does not hold": "What does not hold", "cannot be told": "What cannot be told at this scale"}
+    headings = {"holds": "What holds", "does not hold": "What does not hold", "cannot be told": "What cannot be told at this scale", "no cells": "What the table has no cells for"}
     lines = []
     for judgement, heading in headings.items():
         part = judged[judged["judgement"] == judgement]
+        if judgement == "no cells" and part.empty:
+            continue
         lines += [f"**{heading}**", ""] + [f"- {row.sentence}. *({row.what}; {row.evidence})*" for row in part.itertuples()]
         lines += ["- None of the claims.", ""] if part.empty else [""]
     return "\n".join(lines)
@@ -599,16 +608,19 @@ def plan(
     claims: Sequence[Claim],
     worth_finding: float = 0.05,  # of skill: a difference that should not be missed
     limit: float = 0.8,  # level of the upper limit of the scatter
-) -> pd.DataFrame:  # a row for each claim: seeds, mean and spread of the pilot, the spread's upper limit, and the seeds needed for the pilot's difference, for one worth finding, and for equality
-    "How many seeds find what the claims ask for, in four studies of five."
-    rows, alpha = [], 0.05 / len(claims)
-    for claim in claims:
-        values = claimed(pilot, claim).groupby("seed")["score"].mean().to_numpy()
-        spread = values.std(ddof=1)
+) -> pd.DataFrame:  # a row for each claim and data set: seeds, mean and spread of the pilot, the spread's upper limit, and the seeds needed for a difference worth finding, and for equality
+    "How many seeds find what the claims ask for, in four studies of five. Raises `ValueError` if the pilot has no scatter to plan with."
+    found = [(claim, *part) for claim in claims for part in claimed(pilot, claim).groupby("dataset", sort=False)]
+    rows = []
+    for claim, dataset, part in found:
+        values = part.groupby("seed")["score"].mean().to_numpy()
+        spread = values.std(ddof=1) if len(values) > 1 else 0.0
+        if not spread > 0:
+            raise ValueError(f"a pilot needs two seeds that differ, but {claim.comparison} has {len(values)} on {dataset}: run more")
         upper = spread * np.sqrt((len(values) - 1) / stats.chi2.ppf(1 - limit, len(values) - 1))
-        needed = [seeds_needed(difference, upper, alpha, margin=claim.margin) for difference in (abs(values.mean()), worth_finding, 0)]
-        rows.append((", ".join([claim.comparison, claim.feature, *claim.factors, claim.split]), claim.dataset, len(values), values.mean(), spread, upper, *needed))
-    return pd.DataFrame(rows, columns=["claim", "dataset", "seeds", "difference", "spread", "upper limit", "seeds for it", f"for {worth_finding:g}", f"for equality within {claims[0].margin:g}"])
+        needed = [seeds_needed(difference, upper, 0.05 / len(found), margin=claim.margin) for difference in (worth_finding, 0)]
+        rows.append((", ".join([claim.comparison, claim.feature, *claim.factors, claim.split]), dataset, len(values), values.mean(), spread, upper, *needed))
+    return pd.DataFrame(rows, columns=["claim", "dataset", "seeds", "difference", "spread", "upper limit", f"for {worth_finding:g}", "for equality"])
 
 # %% ../nbs/04b_statistics.ipynb #a22964a3
 READINGS = {

@@ -131,6 +131,8 @@ def read_grid(
         if isinstance(grid.get("claims"), str):
             grid["claims"] = json.loads((file.parent / grid["claims"]).read_text())
         lists = all(isinstance(values, list) for block in grid["blocks"] for values in block.values())
+        if twice := set(grid.get("with_seed", [])) & set(grid["common"]):
+            raise ValueError(f"{min(twice)} goes with the seed and stands in common as well")
         if not lists or not isinstance(grid["common"], dict) or not all(isinstance(grid.get(name, []), list) for name in ("claims", "with_seed")):
             raise ValueError("common maps options to values, each block maps options to lists of values, with_seed lists options, and claims are a list")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -508,6 +510,7 @@ def gather(
     for cell in cells:
         path = folder / cell_name(cell)
         outcome = {"state": "left", "error": ""} | read_json(path / "outcome.json")
+        outcome.pop("restored", None)
         options = {name: value for name, value in configuration(cell).items() if name not in ("data_path", "show_progress")}
         told = identity(cell, outcome.get("source", ""))
         about.append({"cell": told["cell"], "run": path.name} | options | outcome)
@@ -652,6 +655,8 @@ def repeat(
     for cell in drawn:
         paths = (Path(place) / cell_name(cell) for place in (folder, again))
         first, second = (RunFolder(path).read_table(path / "table.csv", *COLUMNS).set_index(keys)["score"] for path in paths)
+        if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("restored"):  # the tables have six digits
+            second = second.map(lambda score: float(f"{score:.6g}"))
         apart = (first - second).abs()
         rows.append((cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()), apart.max(skipna=False)))
     table = pd.DataFrame(rows, columns=["cell", "run", "scores", "equal", "largest_difference"])
@@ -691,7 +696,7 @@ def keep_claims(
     "Writes a study's claims before its first cell. Raises `ValueError` if cells are done and they are others now."
     text = json.dumps(claims, indent=1, ensure_ascii=False) + "\n"
     file = folder / "claims.json"
-    if begun and (file.read_text() if file.exists() else "[]\n") != text:
+    if begun and (json.loads(file.read_text()) if file.exists() else []) != claims:
         raise ValueError(f"cells in {folder} are done, but the claims are not those of {file} any more: claims are made before the runs, so start a study of another name")
     for place in {folder, out} if claims else ():
         with complete_file(place / "claims.json") as unfinished:
@@ -712,21 +717,28 @@ def restore(
     folder: Path,  # of the cells' folders
     out: Path,  # of the tables
 ) -> int:  # how many cells
-    "Makes the folders of cells that the tables have as done and that are not there. Raises `ValueError` if a table is damaged."
+    "Makes the folders of cells that the tables have as done and that are not. Raises `ValueError` if a table is damaged, was made with other claims, or has cells that would be lost."
     if not (out / "cells.csv").exists():
         return 0
+    words = dict.fromkeys(("cell", "run", "git_commit", "sha256", "claims_sha256"), str)  # such as 0374158, which is no number
+    about = pd.read_csv(out / "cells.csv", dtype=words).set_index("run")
+    by_name, done = {cell_name(cell): cell for cell in cells}, about[about["state"] == "done"]
+    is_done = {name: read_json(folder / name / "outcome.json").get("state") == "done" for name in done.index}
+    missing = [name for name in done.index if name in by_name and not is_done[name]]
+    if lost := [name for name in done.index if name not in by_name and not is_done[name]]:
+        raise ValueError(f"the tables in {out} have {len(lost)} cells that the grid has not, such as {lost[0]}, and they would be lost: give another --out_path")
+    if missing and set(done["claims_sha256"].dropna()) - {claims_checksum(out)}:
+        raise ValueError(f"cells in {out} are done, but its claims.json is not the one that they were computed with: claims are made before the runs, so start a study of another name")
     try:
-        about, scores, training = (pd.read_csv(out / f"{name}.csv", dtype={"cell": str}) for name in ("cells", "scores", "training"))
-        done = about[about["state"] == "done"].set_index("run")
-        missing = [cell for cell in cells if cell_name(cell) in done.index and not (folder / cell_name(cell)).exists()]
-        for cell in missing:
-            run, row = RunFolder(folder / cell_name(cell)), done.loc[cell_name(cell)].dropna()
-            options = {"cell", "run", *configuration(cell)} - {"source", "threads"}  # of these a cell's outcome says what they came to
-            run.write_table(run.path / "table.csv", scores.loc[scores["cell"] == row["cell"], COLUMNS])
-            if len(steps := training[training["cell"] == row["cell"]]):
+        tables = {name: pd.read_csv(out / f"{name}.csv", dtype={"cell": str}) for name in ("scores", "training") if (out / f"{name}.csv").exists()}
+        for name in missing:
+            run, row = RunFolder(folder / name), done.loc[name].dropna()
+            options = {"cell", *configuration(by_name[name])} - {"source", "threads"}  # of these a cell's outcome says what they came to
+            run.write_table(run.path / "table.csv", tables["scores"].loc[tables["scores"]["cell"] == row["cell"], COLUMNS])
+            if "training" in tables and len(steps := tables["training"][tables["training"]["cell"] == row["cell"]]):
                 run.write_table(run.metrics_file, steps.drop(columns="cell").dropna(axis=1, how="all"))
-            write_json(run.path / "cell.json", cell)
-            write_json(run.path / "outcome.json", json.loads(row.drop(options & set(row.index)).to_json()))
+            write_json(run.path / "cell.json", by_name[name])
+            write_json(run.path / "outcome.json", json.loads(row.drop(options & set(row.index)).to_json()) | {"restored": True})
     except (KeyError, ValueError) as error:
         raise ValueError(f"the tables in {out} are damaged ({error}): take them away, and they are made from the cells that are there") from error
     if missing and (out / "claims.json").exists() and not (folder / "claims.json").exists():
