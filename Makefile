@@ -35,8 +35,8 @@ gpu: setup ## what one GPU gives, in ten minutes and without a network: equal va
 	$(BIN)/python tests/gpu.py
 
 study: setup ## does soft discretization generalise? many runs into one table (an hour on two cores; goes on where it stopped)
-	$(BIN)/soft-ssl study --out_path nbs/studies/laptop
-	$(BIN)/soft-ssl study --out_path nbs/studies/laptop --repeats 3
+	$(BIN)/soft-ssl study
+	$(BIN)/soft-ssl study --repeats 3
 
 studies: setup ## what is left of all studies in nbs/studies; cells that their tables have are not computed again
 	$(BIN)/soft-ssl download fashion_mnist data

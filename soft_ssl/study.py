@@ -727,7 +727,7 @@ def restore(
     missing = [name for name in done.index if name in by_name and not is_done[name]]
     if lost := [name for name in done.index if name not in by_name and not is_done[name]]:
         raise ValueError(f"the tables in {out} have {len(lost)} cells that the grid has not, such as {lost[0]}, and they would be lost: give another --out_path")
-    if missing and set(done["claims_sha256"].dropna()) - {claims_checksum(out)}:
+    if missing and set(done.get("claims_sha256", pd.Series(dtype=str)).dropna()) - {claims_checksum(out)}:
         raise ValueError(f"cells in {out} are done, but its claims.json is not the one that they were computed with: claims are made before the runs, so start a study of another name")
     try:
         tables = {name: pd.read_csv(out / f"{name}.csv", dtype={"cell": str}) for name in ("scores", "training") if (out / f"{name}.csv").exists()}
