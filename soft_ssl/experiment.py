@@ -227,7 +227,7 @@ RANGES: dict[str, Range] = {
     name: allowed
     for allowed, names in (
         (Range(0), "seed turn subset_seed sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
-        (Range(0), "entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
+        (Range(0), "ridge entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
         (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
         (Range(1), "n_groups n_symbols dim depth h_dim projector_hidden predictor_hidden n_prototypes temperature_teacher_epochs"),
@@ -235,7 +235,7 @@ RANGES: dict[str, Range] = {
         (Range(2, or_zero=True), "n_sub_test"),
         (Range(1e-6), "entropy_tau tau tau_teacher temperature temperature_teacher temperature_teacher_start"),
         (Range(1e-6, or_zero=True), "umap.tau"),
-        (Range(0, above=True), "ridge strength"),
+        (Range(0, above=True), "strength"),
         (Range(0, 1), "ema ema_end momentum blur_1 blur_2 solarize_1 solarize_2"),
         (Range(0), "brightness contrast saturation"), (Range(0, 0.5), "hue"),
         (Range(0, 1, below=True), "decay"),
@@ -401,7 +401,8 @@ def probe_scores(method: HasFeatures, data: SplitData, config: dict[str, Any], r
 def probe_history(run: RunFolder) -> pd.DataFrame:  # columns step, run, feature, split, factor, metric, chance, score, oracle, skill
     "The linear probe's scores at every evaluated step. Raises `ValueError` if the table of them is damaged."
     history = run.read_table(run.evaluations_file, "step", "evaluation", *SCORE_COLUMNS)
-    return history.loc[history["evaluation"] == "linear_probe", ["step", "run", *SCORE_COLUMNS]].reset_index(drop=True)
+    columns = ["step", "run", *SCORE_COLUMNS, *history.columns.intersection(["ridge"])]
+    return history.loc[history["evaluation"] == "linear_probe", columns].reset_index(drop=True)
 
 
 def mean_skill(

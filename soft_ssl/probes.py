@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS', 'PARTS',
-           'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes', 'spread_or_1', 'RidgeProbes',
-           'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches', 'image_batches', 'feature_batches',
-           'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe', 'logistic_probe', 'skill',
-           'score_table', 'plot_probes', 'few_labels']
+           'RIDGES', 'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes', 'spread_or_1',
+           'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches', 'image_batches',
+           'feature_batches', 'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe',
+           'logistic_probe', 'skill', 'score_table', 'plot_probes', 'few_labels']
 
 # %% ../nbs/03_probes.ipynb #d3c42db9
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
@@ -156,18 +156,22 @@ def spread_or_1(
 
 
 class RidgeProbes(Probes):
-    "Ridge probes of all factors, fitted together."
+    "Ridge probes of all factors, fitted together. Of several penalties the first is taken, until others have been compared."
 
     def __init__(
         self,
         factors: Factors,  # what to predict
-        ridge: float = 1.0,  # alpha, above 0
+        ridge: float | Sequence[float] = 1.0,  # alpha, above 0, or several to choose from
         standardize: bool = False,  # divide features by their standard deviation over the training images
     ):
-        if not 0 < ridge < float("inf"):
-            raise ValueError(f"ridge must be above 0 and finite, but is {ridge}")
+        self.ridges = tuple(ridge) if isinstance(ridge, Sequence) else (ridge,)
+        for alpha in self.ridges:
+            if not 0 < alpha < float("inf"):
+                raise ValueError(f"ridge must be above 0 and finite, but is {alpha}")
         super().__init__(factors, factors.classes)
-        self.ridge, self.standardize, self.count = ridge, standardize, 0
+        self.standardize, self.count = standardize, 0
+        self.errors = np.zeros((len(self.ridges), len(factors.names)))
+        self.chosen: dict[str, float] = {}  # alpha of each factor
         self.widths = [size if name in factors.classes else 1 for name, size in zip(factors.names, factors.sizes)]  # columns of each factor
 
     def columns(
@@ -219,19 +223,41 @@ class RidgeProbes(Probes):
         if self.standardize:
             scale = spread_or_1((gram.diagonal() / self.count).clamp_min(0).sqrt(), self.centre, self.dtype)
             gram.div_(scale[:, None]).div_(scale)
-        gram.diagonal().add_(self.ridge)
-        self.weights = solve_positive(mirror(gram), xy / scale[:, None]) / scale[:, None]
-        self.intercept = self.level - self.centre @ self.weights
-        self.count = 0
+        diagonal, gram = gram.diagonal().clone(), mirror(gram)
+        self.candidates = []
+        for alpha in self.ridges:
+            gram.diagonal().copy_(diagonal + alpha)
+            self.candidates.append(solve_positive(gram, xy / scale[:, None]) / scale[:, None])
+        self.weights, self.count = self.candidates[0], 0
         del self.xx, self.xy
+        return self
+
+    def compare(
+        self,
+        features: Tensor,  # `(n, D)`: of other images than the probes learned from
+        values: np.ndarray,  # `(n, F)`: factor values of the same images
+    ) -> None:
+        "Counts for each penalty what its probes get wrong: false classes, squared errors of numbers."
+        for errors, weights in zip(self.errors, self.candidates):
+            for number, (factor, said) in enumerate(self.predict(features, weights).items()):
+                target = self.target(values, factor)
+                errors[number] += (said != target).sum() if factor in self.classes else np.square(said - target).sum()
+
+    def choose(self) -> RidgeProbes:
+        "Takes for each factor the penalty that got least wrong; of equals the first."
+        best = self.errors.argmin(0)
+        parts = [self.candidates[n].split(self.widths, 1)[number] for number, n in enumerate(best)]
+        self.weights, self.chosen = torch.cat(parts, 1), {factor: self.ridges[n] for factor, n in zip(self.factors.names, best)}
         return self
 
     def predict(
         self,
         features: Tensor,  # `(n, D)`
+        weights: Tensor | None = None,  # `(D, T)`, in place of those that were chosen
     ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
         "What the probes say of images."
-        outputs = ((features.double() - self.centre) @ self.weights + self.level).cpu()  # centred: numbers far from zero keep their digits
+        weights = self.weights if weights is None else weights
+        outputs = ((features.double() - self.centre) @ weights + self.level).cpu()  # centred: numbers far from zero keep their digits
         parts = zip(self.factors.names, outputs.split(self.widths, 1))
         return {name: (part.argmax(1) if name in self.classes else part[:, 0]).numpy() for name, part in parts}
 
@@ -469,6 +495,7 @@ class FeatureFunction(torch.nn.Module):
 
 # %% ../nbs/03_probes.ipynb #372d0ab8
 PARTS = ("iid", "val", "test")
+RIDGES = (1e4, 1e3, 1e2, 10.0, 1.0, 0.1, 1e-2, 1e-3)  # from the strongest: what a probe's penalty is chosen from
 
 
 def oracle_rows(
@@ -512,7 +539,7 @@ def score_probes(
     n_sub_test: int,  # images of each part that score them; 0 takes all
     test_batch_size: int,  # images at a time
     oracle: bool,  # an oracle probe beside each
-) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle
+) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle; ridge, if there was one to choose
     "Fits probes for every feature and factor on training images, and scores them on the other parts. `oracle` is empty where there is none."
     import pandas as pd
     from sklearn.metrics import accuracy_score, r2_score
@@ -526,6 +553,14 @@ def score_probes(
     everywhere = oracle_rows(data, len(train), scored) if oracle else np.empty(0, int)
     if len(everywhere):
         probes["oracle"] = fit_probes(method, data, everywhere, new_probes, norm_feats, test_batch_size, "fitting oracle probes")
+    undecided = [(name, probe) for fitted in probes.values() for name, probe in fitted.items() if isinstance(probe, RidgeProbes) and len(probe.ridges) > 1]
+    if undecided and len(scored["val"]) < 2:
+        raise ValueError("ridge 0 chooses the penalty on val, which has no images: give the penalty, or hold out fewer factors' combinations (dataset_K)")
+    for features, values in feature_batches(method, data, scored["val"], norm_feats, test_batch_size, "choosing penalties") if undecided else ():
+        for name, probe in undecided:
+            probe.compare(features[name], values)
+    for _, probe in undecided:
+        probe.choose()
     table = []
     for part, rows in scored.items():
         if len(rows) < 2:
@@ -541,24 +576,24 @@ def score_probes(
                 measure = accuracy_score if is_class else r2_score
                 scores = {kind: float(measure(target, np.concatenate([batch[factor] for batch in said[kind, name]]))) for kind in probes}
                 row: dict[str, Any] = {"feature": name, "split": part, "factor": factor, "metric": "accuracy" if is_class else "r2", "chance": 1 / n_values if is_class else 0.0}
-                table.append(row | {"oracle": np.nan} | scores)
-    return pd.DataFrame(table, columns=["feature", "split", "factor", "metric", "chance", "score", "oracle"])
+                table.append(row | {"oracle": np.nan} | scores | ({"ridge": fitted.chosen[factor]} if isinstance(fitted, RidgeProbes) and fitted.chosen else {}))
+    return pd.DataFrame(table, columns=["feature", "split", "factor", "metric", "chance", "score", "oracle", *(["ridge"] if undecided else [])])
 
 
 def linear_probe(
     method: HasFeatures,
     data: SplitData,
-    ridge: float = 1.0,  # alpha of the probes, above 0
+    ridge: float = 1.0,  # alpha of the probes; 0 chooses one of `RIDGES` for each feature and factor, on val
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
     test_batch_size: int = 256,  # images at a time
     oracle: bool = True,  # beside each probe one that learns from all combinations
-) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle
+) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle; ridge, if it was chosen
     "Ridge probes: accuracy of the classes, R² of the numbers."
 
     def new_probes(feature: str) -> RidgeProbes:
-        return RidgeProbes(data.dataset.factors, ridge, standardize=feature == "encoded" and norm_feats == "standardize")
+        return RidgeProbes(data.dataset.factors, ridge or RIDGES, standardize=feature == "encoded" and norm_feats == "standardize")
 
     return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle)
 
@@ -642,7 +677,7 @@ def few_labels(
     data: SplitData,
     n_labels: Sequence[int] = (100, 1000, 10_000),  # training images that fit the probes; 0 takes all
     most_boosted: int = 1000,  # boosted trees are fitted on at most so many
-    ridge: float = 1.0,  # alpha of the ridge probes, above 0
+    ridge: float = 1.0,  # alpha of the ridge probes; 0 chooses one of `RIDGES` for each feature and factor, on val
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
     test_batch_size: int = 256,  # images at a time

@@ -276,7 +276,7 @@ def other_features(
     return FeatureFunction(read, device)
 
 # %% ../nbs/04a_study.ipynb #5fc44ffe
-COLUMNS = ["step", "feature", "split", "factor", "metric", "chance", "score", "oracle", "parameters"]
+COLUMNS = ["step", "feature", "split", "factor", "metric", "chance", "score", "oracle", "parameters", "ridge"]
 N_PAIRS, N_CODES = 1000, 1000  # pairs of images for toposim, and images for what is measured of codes; fewer where fewer images score the probes
 
 
@@ -734,7 +734,8 @@ def restore(
         for name in missing:
             run, row = RunFolder(folder / name), done.loc[name].dropna()
             options = {"cell", *configuration(by_name[name])} - {"source", "threads"}  # of these a cell's outcome says what they came to
-            run.write_table(run.path / "table.csv", tables["scores"].loc[tables["scores"]["cell"] == row["cell"], COLUMNS])
+            rows = tables["scores"][tables["scores"]["cell"] == row["cell"]]
+            run.write_table(run.path / "table.csv", rows.assign(ridge=rows.get("ridge", np.nan))[COLUMNS])
             if "training" in tables and len(steps := tables["training"][tables["training"]["cell"] == row["cell"]]):
                 run.write_table(run.metrics_file, steps.drop(columns="cell").dropna(axis=1, how="all"))
             write_json(run.path / "cell.json", by_name[name])
