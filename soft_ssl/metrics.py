@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['RESAMPLES', 'BINS', 'BOOSTING', 'factor_distance', 'code_distance', 'rank_correlation', 'correlation_interval',
-           'toposim', 'usage', 'as_symbols', 'check_codes', 'bits_of', 'information', 'varying', 'active', 'gap',
-           'weighted_purity', 'largest_share', 'information_scores', 'sap', 'DCI', 'dci', 'infoe', 'factor_vae',
-           'groups_of', 'code_scores', 'disentanglement', 'lidar', 'collapse']
+           'toposim', 'usage', 'are_symbols', 'as_symbols', 'check_codes', 'bits_of', 'information', 'varying',
+           'active', 'gap', 'weighted_purity', 'largest_share', 'information_scores', 'sap', 'DCI', 'dci', 'infoe',
+           'factor_vae', 'groups_of', 'code_scores', 'disentanglement', 'lidar', 'collapse']
 
 # %% ../nbs/03a_metrics.ipynb #37c88d6e
 def factor_distance(
@@ -69,8 +69,11 @@ def rank_correlation(
     one: np.ndarray,  # `(n,)`
     other: np.ndarray,  # `(n,)`
 ) -> float:  # from -1 to 1; 0 if one of them is constant
-    "Spearman's rank correlation, ties sharing their rank."
+    "Spearman's rank correlation, ties sharing their rank. Raises `ValueError` for NaN."
     from scipy.stats import rankdata
+
+    if np.isnan(one).any() or np.isnan(other).any():
+        raise ValueError("the numbers to correlate hold NaN, which has no rank")
 
     a, b = (rankdata(x) - (len(x) + 1) / 2 for x in (one, other))
     scale = np.sqrt((a @ a) * (b @ b))
@@ -153,12 +156,19 @@ def usage(
 BINS = 20
 
 
+def are_symbols(
+    codes: np.ndarray,  # `(n, L)`
+) -> bool:
+    "Whether these are symbols, integers or booleans, and not floating-point numbers."
+    return codes.dtype.kind in "iub"
+
+
 def as_symbols(
-    codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
+    codes: np.ndarray,  # `(n, L)`, symbols or floating-point numbers
 ) -> np.ndarray:  # `(n, L)` integers
     "Symbols as they are; numbers cut into bins of equal width."
-    if np.issubdtype(codes.dtype, np.integer):
-        return codes
+    if are_symbols(codes):
+        return codes.astype(np.int64)
     low, high = codes.min(0), codes.max(0)
     return np.minimum((codes - low) / np.maximum(high - low, 1e-12) * BINS, BINS - 1).astype(np.int64)
 
@@ -205,6 +215,7 @@ def varying(
     kept = np.flatnonzero((values != values[:1]).any(0))
     if len(kept) == 0:
         raise ValueError("no factor varies over these images, so none can be read: take more of them")
+    codes = as_symbols(codes) if are_symbols(codes) else codes
     order = np.lexsort([*codes.T, *values.T])[np.random.default_rng(seed).permutation(len(codes))]
     return codes[order], values[order][:, kept], kept
 
@@ -214,7 +225,7 @@ def active(
 ) -> np.ndarray:  # `(L,)` of bool
     "Groups that change: of symbols, those that have two; of numbers, those whose range is a tenth of the largest range (arXiv 2305.18378, section 4)."
     spread = np.ptp(codes, axis=0)
-    return spread > 0 if np.issubdtype(codes.dtype, np.integer) else spread > 0.1 * spread.max()
+    return spread > 0 if are_symbols(codes) else spread > 0.1 * spread.max()
 
 
 def gap(table: np.ndarray) -> np.ndarray:  # `(F,)`
@@ -272,14 +283,15 @@ def sap(
     numbers: Sequence[int] = (),  # which factors are numbers, and not classes
     seed: int = 0,  # of the halves
 ) -> np.ndarray:  # `(F,)`, from 0 to 1: gaps of accuracy, and for numbers of R²; NaN for a factor that does not vary
-    "Separated attribute predictability (arXiv 1711.00848, section 3): fitted on one half, scored on the other."
+    "Separated attribute predictability (arXiv 1711.00848, section 3): fitted on one half, scored on the other. Numbers of a code are standardized, so that their unit does not matter."
     from sklearn.linear_model import LinearRegression
     from sklearn.svm import LinearSVC
 
     shuffled, varied, kept = varying(codes, values, seed)
     half, scores = len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept)))
     for g, group in enumerate(shuffled.T):
-        inputs = np.eye(group.max() + 1)[group] if np.issubdtype(codes.dtype, np.integer) else group[:, None]
+        seen, symbols = np.unique(group, return_inverse=True)
+        inputs = np.eye(len(seen))[symbols] if are_symbols(codes) else (group[:, None] - group[:half].mean()) / max(group[:half].std(), 1e-12)
         for f, factor in enumerate(varied.T):
             reader = LinearRegression() if kept[f] in numbers else LinearSVC(C=0.01, class_weight="balanced")
             if len(np.unique(factor[:half])) > 1:
@@ -306,7 +318,7 @@ def dci(
     numbers: Sequence[int] = (),  # which factors are numbers, and not classes
     seed: int = 0,  # of the halves and the trees
 ) -> DCI:
-    "Eastwood & Williams 2018 (ICLR), section 2, with gradient boosting. Fitted on one half, informativeness on the other."
+    "Eastwood & Williams 2018 (ICLR), section 2, with gradient boosting. Fitted on one half, informativeness on the other. The trees read symbols as ordered numbers, and need several cuts to tell one of them from its neighbours."
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     shuffled, varied, kept = varying(codes, values, seed)
@@ -330,7 +342,7 @@ def infoe(
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     codes, values, _ = varying(codes, values, seed)
-    inputs = OneHotEncoder() if np.issubdtype(codes.dtype, np.integer) else StandardScaler()
+    inputs = OneHotEncoder() if are_symbols(codes) else StandardScaler()
     x, half, parts = inputs.fit_transform(codes), len(codes) // 2, []
     for factor in values.T:
         classes, counts = np.unique(factor[:half], return_counts=True)
@@ -359,7 +371,7 @@ def factor_vae(
         return chance, chance
 
     def spread(drawn: np.ndarray) -> np.ndarray:  # `(L,)`
-        if not np.issubdtype(codes.dtype, np.integer):
+        if not are_symbols(codes):
             return drawn.var(0)
         return 1 - sum(((drawn == symbol).mean(0) ** 2 for symbol in np.unique(drawn)), np.zeros(drawn.shape[1]))
 
@@ -416,7 +428,7 @@ def code_scores(
         everything, min(n_images, len(everything)), replace=False
     )
     codes, values, scores = groups_of(method, data, rows, test_batch_size)
-    return "symbols" if np.issubdtype(codes.dtype, np.integer) else "encoded", codes, values, scores | information_scores(codes, values)
+    return "symbols" if are_symbols(codes) else "encoded", codes, values, scores | information_scores(codes, values)
 
 
 def disentanglement(
@@ -457,10 +469,12 @@ def lidar(
     features: Tensor,  # `(n, q, D)`: of q views of each of n images, at least 2 of both
     delta: float = 1e-4,  # added to the variance within images
 ) -> float:  # from 1 to D
-    "LiDAR (arXiv 2312.04000, section 4): the effective number of directions between images, each measured by the spread within images."
+    "LiDAR (arXiv 2312.04000, section 4): the effective number of directions between images, each measured by the spread within images. Raises `ValueError` for NaN and infinity."
+    if not features.isfinite().all():
+        raise ValueError("the features hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?")
     centres = features.double().mean(1)
     within, between = (features.double() - centres[:, None]).flatten(0, 1), centres - centres.mean(0)
-    values, vectors = torch.linalg.eigh(within.T @ within / len(within) + delta * torch.eye(within.shape[1], dtype=torch.double))
+    values, vectors = torch.linalg.eigh(within.T @ within / len(within) + delta * torch.eye(within.shape[1], dtype=torch.double, device=within.device))
     whitened = between @ (vectors / values.sqrt())
     directions = torch.linalg.svdvals(whitened).square()
     return float(torch.special.entr(directions / directions.sum().clamp_min(1e-12)).sum().exp())
