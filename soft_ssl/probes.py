@@ -495,7 +495,7 @@ class FeatureFunction(torch.nn.Module):
 
 # %% ../nbs/03_probes.ipynb #372d0ab8
 PARTS = ("iid", "val", "test")
-RIDGES = (1e4, 1e3, 1e2, 10.0, 1.0, 0.1, 1e-2, 1e-3)  # from the strongest: what a probe's penalty is chosen from
+RIDGES = (1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10.0, 1.0, 0.1, 1e-2, 1e-3)  # from the strongest: what a probe's penalty is chosen from
 
 
 def oracle_rows(
