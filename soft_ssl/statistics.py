@@ -22,13 +22,13 @@ from .probes import PARTS, skill
 
 # %% auto #0
 __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
-           'GEOMETRY', 'SIDES', 'SPLITS', 'READINGS', 'OTHERS', 'Interval', 'interval', 'sign_flip_test', 't_test',
-           'holm', 'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of',
-           'read_scores', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare',
-           'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps',
-           'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes',
-           'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan',
-           'factor_by_factor', 'plot_answer', 'answer_in_words']
+           'GEOMETRY', 'SIDES', 'SPLITS', 'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
+           'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores',
+           'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where',
+           'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures',
+           'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes', 'rank_correlations',
+           'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan', 'factor_by_factor',
+           'plot_answer', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -108,7 +108,8 @@ def power(
 ) -> float:  # from 0 to 1
     "How often the paired t-test finds a difference (noncentral t-distribution)."
     limit, shift = stats.t.ppf(1 - alpha / 2, n - 1), difference / spread * np.sqrt(n)
-    return float(stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift))
+    found = stats.nct.sf(limit, n - 1, [abs(shift), -abs(shift)])
+    return float(np.where(np.isnan(found), [1, 0], found).sum())  # NaN where nothing is left of a tail
 
 
 def equivalence_power(
@@ -625,9 +626,8 @@ def plan(
 # %% ../nbs/04b_statistics.ipynb #a22964a3
 READINGS = {
     "z without the bottleneck": ("Continuous", "encoded"), "z with it": ("Softmax", "encoded"),
-    "as wide, without a softmax": ("Logits", "embedding"), "the soft code": ("Softmax", "embedding"),
+    "as wide, linear": ("Logits", "embedding"), "as wide, TopK": ("TopK", "embedding"), "the soft code": ("Softmax", "embedding"),
 }  # fmt: skip
-OTHERS = ("z without the bottleneck", "as wide, without a softmax")  # what the soft code is held against
 
 
 def factor_by_factor(
@@ -652,7 +652,7 @@ def plot_answer(
 ) -> Figure:
     "A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance."
     factors, readings = list(dict.fromkeys(answer["factor"])), [reading for reading in readings if reading in set(answer["reading"])]
-    colours = dict(zip(READINGS, ("C0", "C1", "C3", "C2")))
+    colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C2")))
     fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.21 * len(readings) + 0.9), sharey=True, layout="constrained")
     for ax, factor in zip(axes, factors):
         shown = answer[answer["factor"] == factor]
@@ -672,21 +672,22 @@ def plot_answer(
 
 
 def answer_in_words(answer: pd.DataFrame) -> str:
-    "A sentence for the factors that the soft code says better than $z$ of a network without the bottleneck and a vector as wide without a softmax, for those it says worse, for those where the seeds do not tell, and for those that are below chance whatever is read."
+    "A sentence for the factors that the soft code says better than all that it is held against, for those it says worse, for those where the seeds do not tell, and for those that are below chance whatever is read."
     parts: dict[str, list[str]] = {}
     for factor, table in answer.groupby("factor", sort=False):
         by = {reading: read["score"] for reading, read in table.groupby("reading")}
-        soft, others = by["the soft code"], pd.concat([by[name] for name in OTHERS])
-        means = ", ".join(f"{by[reading].mean():.2f}" for reading in READINGS)
+        soft, others = by["the soft code"], pd.concat([scores for reading, scores in by.items() if reading != "the soft code"])
+        present = [reading for reading in READINGS if reading in by]
+        means = ", ".join(f"{by[reading].mean():.2f}" for reading in present)
         chance = f", chance {table['chance'].iloc[0]:.2f}" if table["metric"].iloc[0] == "accuracy" else ""
-        oracle = table.groupby("reading")["oracle"].mean().reindex(READINGS)
+        oracle = table.groupby("reading")["oracle"].mean().reindex(present)
         if all(scores.mean() < table["chance"].iloc[0] for scores in by.values()):
             said = "Below chance whatever is read, because in training the factor goes together with another"
             chance += "" if oracle.isna().any() else f"; oracle probes {', '.join(f'{score:.2f}' for score in oracle)}"
-        elif soft.min() > others.max():
-            said = "Read better from the soft code than from both others, in every seed"
-        elif soft.max() < others.min():
-            said = "Read worse from the soft code than from both others, in every seed"
+        elif soft.min().round(2) > others.max().round(2):
+            said = "Read better from the soft code than from all others, in every seed"
+        elif soft.max().round(2) < others.min().round(2):
+            said = "Read worse from the soft code than from all others, in every seed"
         else:
             said = "No difference that the seeds can tell"
         parts.setdefault(said, []).append(f"{factor} ({means}{chance})")
