@@ -232,6 +232,11 @@ class RidgeProbes(Probes):
         del self.xx, self.xy
         return self
 
+    @property
+    def intercept(self) -> Tensor:  # float64 `(T,)`
+        "What the probes say of an image whose features are all 0."
+        return self.level - self.centre @ self.weights
+
     def compare(
         self,
         features: Tensor,  # `(n, D)`: of other images than the probes learned from
