@@ -170,8 +170,6 @@ class RidgeProbes(Probes):
                 raise ValueError(f"ridge must be above 0 and finite, but is {alpha}")
         super().__init__(factors, factors.classes)
         self.standardize, self.count = standardize, 0
-        self.errors = np.zeros((len(self.ridges), len(factors.names)))
-        self.chosen: dict[str, float] = {}  # alpha of each factor
         self.widths = [size if name in factors.classes else 1 for name, size in zip(factors.names, factors.sizes)]  # columns of each factor
 
     def columns(
@@ -229,6 +227,8 @@ class RidgeProbes(Probes):
             gram.diagonal().copy_(diagonal + alpha)
             self.candidates.append(solve_positive(gram, xy / scale[:, None]) / scale[:, None])
         self.weights, self.count = self.candidates[0], 0
+        self.errors = np.zeros((len(self.ridges), len(self.factors.names)))
+        self.chosen: dict[str, float] = {}  # alpha of each factor
         del self.xx, self.xy
         return self
 
