@@ -34,12 +34,13 @@ bench: setup ## speed and memory against the plain formulation (half an hour; `s
 gpu: setup ## what one GPU gives, in ten minutes and without a network: equal values, a stopped run, races, cells of the full study
 	$(BIN)/python tests/gpu.py
 
-study: setup ## does soft discretization generalise? many runs into one table (an hour on two cores; goes on where it stopped)
+study: setup ## does soft discretization generalise? many runs into one table (seven hours of two cores; goes on where it stopped)
 	$(BIN)/soft-ssl study
 	$(BIN)/soft-ssl study --repeats 3
 
 studies: setup ## what is left of all studies in nbs/studies; cells that their tables have are not computed again
 	$(BIN)/soft-ssl download fashion_mnist data
+	$(BIN)/soft-ssl study --out_path nbs/studies/composition
 	for grid in nbs/studies/*/grid.json; do $(BIN)/soft-ssl study --size $$grid --out_path $$(dirname $$grid) || exit; done
 
 networks: setup ## the networks that come with the kit, to look at (two hours; goes on where it stopped)

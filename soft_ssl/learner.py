@@ -45,7 +45,7 @@ __all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SECONDS_BETWEEN_CHECKPOINTS',
            'encoders_of', 'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
-STREAMS = ("weights", "order", "step", "prepare", "views")
+STREAMS = ("weights", "order", "step", "prepare", "views", "features")
 
 
 def stream_seed(

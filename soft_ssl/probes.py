@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS', 'PARTS',
-           'RIDGES', 'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes', 'spread_or_1',
+__all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'RIDGES', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS',
+           'PARTS', 'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes', 'spread_or_1',
            'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches', 'image_batches',
            'feature_batches', 'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe',
            'logistic_probe', 'skill', 'score_table', 'plot_probes', 'few_labels']
@@ -155,21 +155,22 @@ def spread_or_1(
     return torch.where(std > torch.finfo(dtype).eps * mean.abs(), std, 1.0)
 
 
+RIDGES = tuple(10.0**power for power in range(5, -11, -1))  # from the strongest: penalties to choose from, as parts of a feature's sum of squares around its mean
+
+
 class RidgeProbes(Probes):
-    "Ridge probes of all factors, fitted together. Of several penalties the first is taken, until others have been compared."
+    "Ridge probes of all factors, fitted together. Of several penalties the strongest is taken, until they have been compared."
 
     def __init__(
         self,
         factors: Factors,  # what to predict
-        ridge: float | Sequence[float] = 1.0,  # alpha, above 0, or several to choose from
+        ridge: float = 1.0,  # alpha; 0: several, to choose from
         standardize: bool = False,  # divide features by their standard deviation over the training images
     ):
-        self.ridges = tuple(ridge) if isinstance(ridge, Sequence) else (ridge,)
-        for alpha in self.ridges:
-            if not 0 < alpha < float("inf"):
-                raise ValueError(f"ridge must be above 0 and finite, but is {alpha}")
+        if not 0 <= ridge < float("inf"):
+            raise ValueError(f"ridge must be at least 0 and finite, but is {ridge}")
         super().__init__(factors, factors.classes)
-        self.standardize, self.count = standardize, 0
+        self.ridge, self.standardize, self.count = ridge, standardize, 0
         self.widths = [size if name in factors.classes else 1 for name, size in zip(factors.names, factors.sizes)]  # columns of each factor
 
     def columns(
@@ -222,6 +223,8 @@ class RidgeProbes(Probes):
             scale = spread_or_1((gram.diagonal() / self.count).clamp_min(0).sqrt(), self.centre, self.dtype)
             gram.div_(scale[:, None]).div_(scale)
         diagonal, gram = gram.diagonal().clone(), mirror(gram)
+        unit = float(diagonal.mean()) or 1.0
+        self.ridges = [self.ridge] if self.ridge else [part * unit for part in RIDGES]
         self.candidates = []
         for alpha in self.ridges:
             gram.diagonal().copy_(diagonal + alpha)
@@ -500,7 +503,6 @@ class FeatureFunction(torch.nn.Module):
 
 # %% ../nbs/03_probes.ipynb #372d0ab8
 PARTS = ("iid", "val", "test")
-RIDGES = (1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10.0, 1.0, 0.1, 1e-2, 1e-3)  # from the strongest: what a probe's penalty is chosen from
 
 
 def oracle_rows(
@@ -558,7 +560,7 @@ def score_probes(
     everywhere = oracle_rows(data, len(train), scored) if oracle else np.empty(0, int)
     if len(everywhere):
         probes["oracle"] = fit_probes(method, data, everywhere, new_probes, norm_feats, test_batch_size, "fitting oracle probes")
-    undecided = [(name, probe) for fitted in probes.values() for name, probe in fitted.items() if isinstance(probe, RidgeProbes) and len(probe.ridges) > 1]
+    undecided = [(name, probe) for fitted in probes.values() for name, probe in fitted.items() if isinstance(probe, RidgeProbes) and not probe.ridge]
     if undecided and len(scored["val"]) < 2:
         raise ValueError("ridge 0 chooses the penalty on val, which has no images: give the penalty, or hold out fewer factors' combinations (dataset_K)")
     for features, values in feature_batches(method, data, scored["val"], norm_feats, test_batch_size, "choosing penalties") if undecided else ():
@@ -588,7 +590,7 @@ def score_probes(
 def linear_probe(
     method: HasFeatures,
     data: SplitData,
-    ridge: float = 1.0,  # alpha of the probes; 0 chooses one of `RIDGES` for each feature and factor, on val
+    ridge: float = 1.0,  # alpha of the probes; 0 chooses from several for each feature and factor, on val
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
@@ -598,7 +600,7 @@ def linear_probe(
     "Ridge probes: accuracy of the classes, R² of the numbers."
 
     def new_probes(feature: str) -> RidgeProbes:
-        return RidgeProbes(data.dataset.factors, ridge or RIDGES, standardize=feature == "encoded" and norm_feats == "standardize")
+        return RidgeProbes(data.dataset.factors, ridge, standardize=feature == "encoded" and norm_feats == "standardize")
 
     return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle)
 
@@ -682,7 +684,7 @@ def few_labels(
     data: SplitData,
     n_labels: Sequence[int] = (100, 1000, 10_000),  # training images that fit the probes; 0 takes all
     most_boosted: int = 1000,  # boosted trees are fitted on at most so many
-    ridge: float = 1.0,  # alpha of the ridge probes; 0 chooses one of `RIDGES` for each feature and factor, on val
+    ridge: float = 1.0,  # alpha of the ridge probes; 0 chooses from several for each feature and factor, on val
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
     test_batch_size: int = 256,  # images at a time

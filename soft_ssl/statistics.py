@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +25,11 @@ from .probes import PARTS, skill
 __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
            'GEOMETRY', 'SIDES', 'SPLITS', 'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
            'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores',
-           'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare', 'differences', 'where',
-           'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps', 'entropies', 'at_temperatures',
-           'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes', 'rank_correlations',
-           'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan', 'factor_by_factor',
-           'plot_answer', 'answer_in_words']
+           'whole_seeds', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare',
+           'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps',
+           'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes',
+           'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan',
+           'factor_by_factor', 'plot_answer', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -179,6 +180,14 @@ def read_scores(
     labels = {cell: label_of(row, usual | {"temperature": temperatures[row["method"]]}) for cell, row in once.iterrows()}
     return table.assign(label=table["cell"].map(labels))
 
+
+def whole_seeds(
+    folder: str | Path,  # of a study's tables
+) -> list[int]:
+    "The seeds whose cells are all done: what can be compared before a study is at its end."
+    cells = pd.read_csv(Path(folder) / "cells.csv")
+    return [int(seed) for seed, states in cells.groupby("seed")["state"] if (states == "done").all()]
+
 # %% ../nbs/04b_statistics.ipynb #cf7874b6
 PROBE_METRICS = ("accuracy", "r2")
 
@@ -214,8 +223,8 @@ def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
 # %% ../nbs/04b_statistics.ipynb #0c1b202e
 FEATURES = ("encoded", "embedding", "one_hot")
 COMPARISONS = (
-    ("Softmax", "Continuous"), ("GumbelSoftmax", "Softmax"), ("VQ", "Softmax"), ("Softmax", "Logits"), ("Softmax, hard", "Softmax"),
-    ("moco-simclr Softmax", "moco-simclr Continuous"), ("supervised Softmax", "supervised Continuous"),
+    ("Softmax", "Continuous"), ("Softmax", "Logits"), ("Softmax", "TopK"), ("GumbelSoftmax", "Softmax"), ("VQ", "Softmax"), ("FSQ", "Softmax"), ("Softmax, hard", "Softmax"),
+    ("simclr Softmax", "simclr Logits"), ("vicreg Softmax", "vicreg Logits"), ("supervised Softmax", "supervised Logits"),
 )  # fmt: skip
 
 
@@ -231,7 +240,7 @@ def pairs(
     missing = [name for name in first["feature"].unique() if name not in set(second["feature"])]
     stand_ins = [second[second["feature"] == "embedding"].assign(feature=name) for name in missing]
     both = first.merge(pd.concat([second, *stand_ins]), on=same, suffixes=("", "_other"), validate="one_to_one")
-    return both.assign(score=both["score"] - both["score_other"])[[*same, "score"]]
+    return both.assign(score=(both["score"] - both["score_other"]).round(12))[[*same, "score"]]  # equal scores leave 0, and not the last bit of a sum
 
 
 def verdict(
@@ -274,7 +283,7 @@ def differences(
     return compare(pd.concat(tables) if tables else pd.DataFrame(columns=[*by, "score"]), by)
 
 # %% ../nbs/04b_statistics.ipynb #5e62c260
-CORE = ("Continuous", "Softmax", "GumbelSoftmax", "VQ")
+CORE = ("Continuous", "Logits", "TopK", "Softmax")
 METRIC_WORDS = {"accuracy": "accuracy", "r2": "R²"}
 
 
@@ -463,7 +472,8 @@ def plot_sizes(
     split: str = "test",
 ) -> Figure:
     "Every reading of every network, a column for each factor; its colour says how many numbers the probe reads. The dotted line is chance."
-    shown = for_panels(with_width(beside_untrained(factors[(factors["dataset"] == dataset) & (factors["K"] == K) & (factors["split"] == split)], labels)))
+    asked = factors[(factors["dataset"] == dataset) & (factors["K"] == K) & (factors["split"] == split)]
+    shown = for_panels(with_width(beside_untrained(asked, labels)))
     shown = shown.groupby(["panel", "label", "feature", "width", "chance"], sort=False, as_index=False)["score"].mean()
     names, panels, widths = (list(dict.fromkeys(shown[column])) for column in ("label", "panel", "width"))
     fig, axes = plt.subplots(1, len(panels), figsize=(1.6 * len(panels) + 2.5, 0.26 * len(names) + 1), sharey=True, squeeze=False, layout="constrained")
@@ -478,7 +488,7 @@ def plot_sizes(
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize="small", title="a probe reads")
-    fig.suptitle(f"{where(factors)}, K={K}: {split}", fontsize="medium")
+    fig.suptitle(f"{where(asked)}, K={K}: {split}", fontsize="medium")
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #7935ff7a
@@ -615,7 +625,7 @@ def plan(
     rows = []
     for claim, dataset, part in found:
         values = part.groupby("seed")["score"].mean().to_numpy()
-        spread = values.std(ddof=1) if len(values) > 1 else 0.0
+        spread = values.std(ddof=1) if len(values) > 1 and np.ptp(values) > 0 else 0.0
         if not spread > 0:
             raise ValueError(f"a pilot needs two seeds that differ, but {claim.comparison} has {len(values)} on {dataset}: run more")
         upper = spread * np.sqrt((len(values) - 1) / stats.chi2.ppf(1 - limit, len(values) - 1))
@@ -623,10 +633,10 @@ def plan(
         rows.append((", ".join([claim.comparison, claim.feature, *claim.factors, claim.split]), dataset, len(values), values.mean(), spread, upper, *needed))
     return pd.DataFrame(rows, columns=["claim", "dataset", "seeds", "difference", "spread", "upper limit", f"for {worth_finding:g}", "for equality"])
 
-# %% ../nbs/04b_statistics.ipynb #a22964a3
+# %% ../nbs/04b_statistics.ipynb #b629bdf3
 READINGS = {
     "z without the bottleneck": ("Continuous", "encoded"), "z with it": ("Softmax", "encoded"),
-    "as wide, linear": ("Logits", "embedding"), "as wide, TopK": ("TopK", "embedding"), "the soft code": ("Softmax", "embedding"),
+    "as wide, linear": ("Logits", "embedding"), "as wide, TopK": ("TopK", "embedding"), "random softmax of z": ("Continuous", "random_softmax"), "the soft code": ("Softmax", "embedding"),
 }  # fmt: skip
 
 
@@ -652,8 +662,8 @@ def plot_answer(
 ) -> Figure:
     "A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance."
     factors, readings = list(dict.fromkeys(answer["factor"])), [reading for reading in readings if reading in set(answer["reading"])]
-    colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C2")))
-    fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.21 * len(readings) + 0.9), sharey=True, layout="constrained")
+    colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C5", "C2")))
+    fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.25 * len(readings) + 1.2), sharey=True, layout="constrained")
     for ax, factor in zip(axes, factors):
         shown = answer[answer["factor"] == factor]
         for row, reading in enumerate(readings):
@@ -667,6 +677,11 @@ def plot_answer(
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
         ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(0, answer[["score", "untrained"]].min().min()) - 0.06, 1.06), ylim=(len(readings) - 0.5, -0.5))
         ax.set_yticks(range(len(readings)), readings)
+    sign = partial(plt.Line2D, [], [], color="black", ls="", ms=5)
+    signs = {"a seed, unseen combinations": sign(marker="o"), "untrained, mean": sign(marker="x"), "oracle probe, mean": sign(marker="|"), "chance": sign(ls=":")}
+    if familiar is not None:
+        signs["a seed, familiar combinations"] = sign(marker="o", mfc="none", color=PART_COLOURS["iid"])
+    fig.legend(handles=[*signs.values()], labels=[*signs], loc="outside lower center", ncols=len(signs), fontsize="x-small")
     fig.suptitle(title, fontsize="medium")
     return fig
 
@@ -675,18 +690,21 @@ def answer_in_words(answer: pd.DataFrame) -> str:
     "A sentence for the factors that the soft code says better than all that it is held against, for those it says worse, for those where the seeds do not tell, and for those that are below chance whatever is read."
     parts: dict[str, list[str]] = {}
     for factor, table in answer.groupby("factor", sort=False):
-        by = {reading: read["score"] for reading, read in table.groupby("reading")}
-        soft, others = by["the soft code"], pd.concat([scores for reading, scores in by.items() if reading != "the soft code"])
+        by = table.pivot(index="seed", columns="reading", values="score")
+        soft, others = by["the soft code"].round(2), by.drop(columns="the soft code").round(2)
+        learnt = others.drop(columns="random softmax of z", errors="ignore")
         present = [reading for reading in READINGS if reading in by]
         means = ", ".join(f"{by[reading].mean():.2f}" for reading in present)
         chance = f", chance {table['chance'].iloc[0]:.2f}" if table["metric"].iloc[0] == "accuracy" else ""
         oracle = table.groupby("reading")["oracle"].mean().reindex(present)
-        if all(scores.mean() < table["chance"].iloc[0] for scores in by.values()):
+        if (by.mean() < table["chance"].iloc[0]).all():
             said = "Below chance whatever is read, because in training the factor goes together with another"
             chance += "" if oracle.isna().any() else f"; oracle probes {', '.join(f'{score:.2f}' for score in oracle)}"
-        elif soft.min().round(2) > others.max().round(2):
+        elif (soft > others.max(axis=1)).all():
             said = "Read better from the soft code than from all others, in every seed"
-        elif soft.max().round(2) < others.min().round(2):
+        elif (soft > learnt.max(axis=1)).all():
+            said = "Read better from the soft code than from z and from what is as wide, in every seed, but not than from a random softmax of z, for which nothing was learnt"
+        elif (soft < others.min(axis=1)).all():
             said = "Read worse from the soft code than from all others, in every seed"
         else:
             said = "No difference that the seeds can tell"
