@@ -651,7 +651,7 @@ def factor_by_factor(
     tables = [asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading) for reading, (label, feature) in readings.items()]
     table = pd.concat(tables)
     last, first = at_the_end(table).set_index(keys), table[table["step"] == 0].set_index(keys)
-    return pd.DataFrame({"untrained": first["score"], "score": last["score"], "oracle": last["oracle"]}).reset_index()
+    return pd.DataFrame({"untrained": first["score"].reindex(last.index), "score": last["score"], "oracle": last["oracle"]}).reset_index()
 
 
 def plot_answer(
@@ -675,7 +675,7 @@ def plot_answer(
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
             ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
-        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(min(0, answer[["score", "untrained"]].min().min()) - 0.06, 1.06), ylim=(len(readings) - 0.5, -0.5))
+        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(max(-0.2, min(0, answer[["score", "untrained"]].min().min())) - 0.06, 1.06), ylim=(len(readings) - 0.5, -0.5))
         ax.set_yticks(range(len(readings)), readings)
     sign = partial(plt.Line2D, [], [], color="black", ls="", ms=5)
     signs = {"a seed, unseen combinations": sign(marker="o"), "untrained, mean": sign(marker="x"), "oracle probe, mean": sign(marker="|"), "chance": sign(ls=":")}
