@@ -244,7 +244,8 @@ def random_softmax(
     generator = torch.Generator().manual_seed(stream_seed(seed, "features"))
     axes = torch.randn(z.shape[1], n_groups * n_symbols, generator=generator).to(z.device)
     axes = axes / spread_or_1(z.std(0), z.mean(0), z.dtype)[:, None]
-    axes = axes / (z @ axes).std(0)
+    logits = z @ axes
+    axes = axes / spread_or_1(logits.std(0), logits.mean(0), z.dtype)
     mean = (z @ axes).mean(0)
     return lambda z: (z @ axes - mean).view(len(z), n_groups, n_symbols).softmax(-1).flatten(1)
 
