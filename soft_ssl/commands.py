@@ -396,7 +396,8 @@ def print_scores(run: RunFolder) -> None:
         both = (first.map("{:.3f}".format) + " → " + final.map("{:.3f}".format)).reset_index()
         print("\nuntrained → trained:\n" + both.to_markdown(index=False, floatfmt=".3f"))
     print(f"\nrun folder: {run.path} (best checkpoint chosen on {config['select_on']})")
-    print(f"figures:    {', '.join(str(file) for file in sorted(run.figures_folder.iterdir()))}")
+    if run.figures_folder.exists():
+        print(f"figures:    {', '.join(str(file) for file in sorted(run.figures_folder.iterdir()))}")
     print(f"next:       soft-ssl evaluate {config['method']} toposim --run_path {run.path}")
 
 

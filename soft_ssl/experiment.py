@@ -101,12 +101,14 @@ def scores_in_training(
 
     training, tables = method.training, [probe_scores(method, data, config, run_id)]
     tables[0].insert(1, "evaluation", "linear_probe")
-    for name, evaluation in find_evaluations(evaluations).items():
-        table = evaluation(method.eval(), data, **evaluation_options(evaluation, config))
-        if "score" not in table:
-            raise ValueError(f"{name} gives no scores, so it is of no use in training: leave it out of evaluations")
-        tables.append(table.assign(run=run_id, evaluation=name))
-    method.train(training)
+    try:
+        for name, evaluation in find_evaluations(evaluations).items():
+            table = evaluation(method.eval(), data, **evaluation_options(evaluation, config))
+            if "score" not in table:
+                raise ValueError(f"{name} gives no scores, so it is of no use in training: leave it out of evaluations")
+            tables.append(table.assign(run=run_id, evaluation=name))
+    finally:
+        method.train(training)
     return pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
 
 # %% ../nbs/04_experiment.ipynb #b129f703
@@ -430,10 +432,10 @@ def steps_of(config: dict[str, Any], data: SplitData) -> int:
     return count_steps(len(data.splits.train), *sizes)[0]
 
 
-def is_finished(run: RunFolder, steps: int) -> bool:
-    "Whether a run has done its steps and has its scores and figures, so that there is nothing to go on with."
-    finished = run.checkpoint_file.exists() and run.probes_file.exists() and (run.figures_folder / "probes.png").exists()
-    return finished and run.load_checkpoint()["step"] >= steps
+def is_finished(run: RunFolder, steps: int, figures: bool) -> bool:
+    "Whether a run has done its steps and has its scores and, if they are asked for, its figures, so that there is nothing to go on with."
+    written = run.checkpoint_file.exists() and run.probes_file.exists() and (not figures or (run.figures_folder / "probes.png").exists())
+    return written and run.load_checkpoint()["step"] >= steps
 
 
 def full_config(
@@ -473,6 +475,7 @@ def train(
     reload: bool = False,  # go on where the run stopped
     select_on: str = "val",  # part that the best checkpoint is chosen on: val (out of distribution) or iid
     probe: bool = True,  # score the untrained and the trained network by linear probes
+    figures: bool = True,  # draw the metrics of training and the probe scores
     image_memory: float = 1.0,  # GB: training images that take more stay in their file and are read ahead
     debug: bool = False,  # 10 steps, 512 images in every evaluation, and a full traceback for every error
     dry_run: bool = False,  # measure a few steps and an evaluation, say how long the run would take, and stop
@@ -496,7 +499,7 @@ def train(
         print(estimated_time(config, data, probe, image_memory))
         return run
     with run.lock() if state.is_main_process else nullcontext():
-        train_in(run, config, data, reload, image_memory, probe)
+        train_in(run, config, data, reload, image_memory, probe, figures)
     return run
 
 
@@ -584,13 +587,14 @@ def train_in(
     reload: bool,
     image_memory: float,  # GB
     probe: bool,  # score it by linear probes
+    figures: bool,  # draw what was scored
 ) -> None:
     "What `train` does once everything is named."
     state = process_state()
     before, about = begun(run, config, may_change(config), reload), about_data(data)
     if before and before["data_file"]["sha256"] != about["sha256"]:
         raise ValueError(f"the images in {printable(config['data_path'])} are not those that {printable(run.path)} was trained on: give another --run_id")
-    if probe and is_finished(run, steps_of(config, data)):
+    if probe and is_finished(run, steps_of(config, data), figures):
         return
     built = build_method(config, data.dataset.image_shape, data.statistics())
     batches = make_batches(config, data, image_memory)
@@ -600,6 +604,7 @@ def train_in(
         if not before:
             run.clear()  # what one left that was killed before its first checkpoint
         run.write_config(by_component({**config, "data_file": about, "resolved": resolved, "versions": provenance()}))
+        run.probes_file.unlink(missing_ok=True)  # of fewer steps: evaluations.csv keeps them
     state.wait_for_everyone()
 
     def evaluate(method: Method) -> tuple[pd.DataFrame, float]:
@@ -614,7 +619,8 @@ def train_in(
         last = probe_history(run)
         last = last[last["step"] == last["step"].max()].drop(columns=["step", "skill"])
         run.write_scores(run.probes_file, last)
-        save_figures(run)
+        if figures:
+            save_figures(run)
     state.wait_for_everyone()
 
 # %% ../nbs/04_experiment.ipynb #ddbc1e6e
@@ -758,7 +764,7 @@ def repeat(
         raise ValueError(f"{earlier.path} is no repetition of {old.path}: give another --exp_name") from error
     load_run_data(old, config, chosen["data_path"])
     probed = "select_on" in config
-    run = train(config["method"], exp_name=exp_name, root_path=root_path, run_id=run_id, select_on=select_on, probe=probed, reload=reload, **chosen)
+    run = train(config["method"], exp_name=exp_name, root_path=root_path, run_id=run_id, select_on=select_on, probe=probed, figures=False, reload=reload, **chosen)
     if not old.evaluations_file.exists():
         return run, None
     keys = ["feature", "split", "factor", "metric"]

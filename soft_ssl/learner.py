@@ -11,9 +11,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol, TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ from soft_ssl.devices import (
     Mode, choose_mode, choose_threads, compile_encoders, ignore_signals, keep_memory, oom_advice, out_of_memory, possible_modes, process_state, release_memory, stop_signal, using_threads,
 )
 from .factors import StoredImages
-from .method import Method, Objective, Progress, collapsed
+from .method import Method, Network, Objective, Progress, collapsed
 from .networks import CNN, extra, synchronized
 from .runs import COLLAPSE_COLUMNS, RunFolder, load_strict
 from .views import VIEWS
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from IPython.display import DisplayHandle
 
 # %% auto #0
-__all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SECONDS_BETWEEN_CHECKPOINTS', 'SAVING_SHARE', 'stream_seed', 'batch_indices',
-           'Batch', 'ImageRows', 'ImageBatches', 'Pictures', 'Views', 'PictureBatches', 'learning_rate',
-           'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal', 'FiniteCheck', 'Metrics', 'ProgressBar',
-           'in_notebook', 'LivePlot', 'FirstStep', 'Snapshots', 'Evaluation', 'check_not_negative', 'from_environment',
-           'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit',
-           'encoders_of', 'mode_of', 'fit']
+__all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SECONDS_BETWEEN_CHECKPOINTS', 'SAVING_SHARE',
+           'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'Pictures', 'Views', 'PictureBatches',
+           'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal', 'FiniteCheck', 'Metrics',
+           'ProgressBar', 'in_notebook', 'LivePlot', 'FirstStep', 'settle_norms', 'settled', 'Snapshots', 'Evaluation',
+           'check_not_negative', 'from_environment', 'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe',
+           'count_steps', 'check_fit', 'encoders_of', 'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
 STREAMS = ("weights", "order", "step", "prepare", "views", "features")
@@ -591,6 +591,45 @@ class FirstStep(Callback):
                 learner.method.before_first_step(lambda number: learner.batches.first_views(number, learner.device))
 
 
+@torch.no_grad()
+def settle_norms(
+    student: Network,
+    batches: Iterable[Tensor],  # of images, uint8 `(B, C, H, W)` each
+) -> Network:  # the same
+    "Gives the BatchNorms before the bottleneck the statistics of images, the mean over batches, as if it had been trained on them with a learning rate of 0."
+    parts = nn.ModuleList([student.encoder, student.embedder])
+    norms = [norm for norm in parts.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.track_running_stats]
+    momenta, training = [norm.momentum for norm in norms], student.training
+    parts.train()
+    for number, images in enumerate(batches, 1):
+        for norm in norms:
+            norm.momentum = 1 / number
+        student.embedder(student.encoder(images))
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    return student.train(training)
+
+
+SETTLING_BATCHES = 8
+
+
+@contextmanager
+def settled(learner: Learner) -> Iterator[None]:
+    "An untrained student as it is to be looked at: with settled BatchNorms, on all processes alike. Afterwards they are as they were, so that training does not depend on who looks."
+    student = getattr(learner.method, "student", None)
+    if learner.done or student is None:
+        yield
+        return
+    before = {name: buffer.clone() for name, buffer in student.named_buffers()}
+    with learner.accelerator.autocast():
+        settle_norms(student, (learner.batches.first_views(number, learner.device)[0] for number in range(SETTLING_BATCHES)))
+    try:
+        yield
+    finally:
+        for name, buffer in student.named_buffers():
+            buffer.copy_(before[name])
+
+
 class Snapshots(Callback):
     "Keeps the student's weights every so many steps."
 
@@ -611,8 +650,9 @@ class Snapshots(Callback):
 
     def save(self, learner: Learner) -> None:
         "At the step that is done."
-        if learner.accelerator.is_main_process:
-            self.run.save_snapshot(learner.method.student, learner.done)
+        with settled(learner):
+            if learner.accelerator.is_main_process:
+                self.run.save_snapshot(learner.method.student, learner.done)
 
 # %% ../nbs/01g_learner.ipynb #492f13c3
 class Evaluation(Callback):
@@ -653,14 +693,15 @@ class Evaluation(Callback):
 
     def evaluate(self, learner: Learner) -> None:
         "On the first process, while the others wait."
-        if learner.accelerator.is_main_process:
-            table, score = self.function(learner.method)
-            if self.run is not None:
-                if score > self.best:
-                    self.run.save_best(learner.method)
-                self.run.append(self.run.evaluations_file, table.assign(step=learner.done, skill=score))
-            self.best = max(self.best, score)
-        learner.accelerator.wait_for_everyone()
+        with settled(learner):
+            if learner.accelerator.is_main_process:
+                table, score = self.function(learner.method)
+                if self.run is not None:
+                    if score > self.best:
+                        self.run.save_best(learner.method)
+                    self.run.append(self.run.evaluations_file, table.assign(step=learner.done, skill=score))
+                self.best = max(self.best, score)
+            learner.accelerator.wait_for_everyone()
 
 # %% ../nbs/01g_learner.ipynb #a288a1b2
 SECONDS_BETWEEN_CHECKPOINTS = 10.0  # unless SOFT_SSL_CHECKPOINT_SECONDS says another number

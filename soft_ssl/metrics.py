@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['RESAMPLES', 'BINS', 'BOOSTING', 'factor_distance', 'code_distance', 'rank_correlation', 'correlation_interval',
-           'toposim', 'usage', 'are_symbols', 'as_symbols', 'check_codes', 'bits_of', 'information', 'varying',
-           'active', 'gap', 'weighted_purity', 'largest_share', 'information_scores', 'sap', 'DCI', 'dci', 'infoe',
-           'factor_vae', 'groups_of', 'code_scores', 'disentanglement', 'lidar', 'collapse']
+           'labelled_rows', 'toposim', 'usage', 'are_symbols', 'as_symbols', 'check_codes', 'bits_of', 'information',
+           'varying', 'active', 'gap', 'weighted_purity', 'largest_share', 'information_scores', 'sap', 'DCI', 'dci',
+           'infoe', 'factor_vae', 'groups_of', 'code_scores', 'disentanglement', 'lidar', 'collapse']
 
 # %% ../nbs/03a_metrics.ipynb #37c88d6e
 def factor_distance(
@@ -92,6 +92,11 @@ def correlation_interval(
     return rank_correlation(one, other), float(low), float(high)
 
 
+def labelled_rows(data: SplitData) -> np.ndarray:  # in the order of the parts
+    "All images of which every value is known."
+    return np.concatenate([data.rows(part, labelled=True) for part in data.splits._fields])
+
+
 def toposim(
     method: HasFeatures,
     data: SplitData,
@@ -106,9 +111,9 @@ def toposim(
         raise ValueError(f"n_pairs must be at least 10, but is {n_pairs}")
     rng = np.random.default_rng(sample_seed)
     parts = {
-        "iid": data.splits.iid,
-        "ood": np.concatenate([data.splits.val, data.splits.test]),
-        "all": np.concatenate(data.splits),
+        "iid": data.rows("iid", labelled=True),
+        "ood": np.concatenate([data.rows(part, labelled=True) for part in ("val", "test")]),
+        "all": labelled_rows(data),
     }
     table = []
     for part, rows in parts.items():
@@ -423,7 +428,7 @@ def code_scores(
     str, np.ndarray, np.ndarray, dict[str, float]
 ]:  # symbols or encoded; codes `(n, L)`; factor values `(n, F)`; entropies in bits, scores of the information
     "How a code is laid out, by what takes no model of it."
-    everything = np.concatenate(data.splits)
+    everything = labelled_rows(data)
     rows = np.random.default_rng(sample_seed).choice(
         everything, min(n_images, len(everything)), replace=False
     )

@@ -128,7 +128,7 @@ class Probes:
 
     def taken(self) -> tuple[Tensor, np.ndarray]:  # `(N, D)` and `(N, F)`
         "What was added, which is then forgotten. Raises `ValueError` if that was nothing, or not finite."
-        if not self.features or not all(x.sum().isfinite() for x in self.features):
+        if not self.features or not all(x.isfinite().all() for x in self.features):
             raise ValueError("the probes have no training features, or features that are not finite: is the checkpoint sound?")
         taken = torch.cat(self.features), np.concatenate(self.values)
         self.features, self.values = [], []
@@ -514,7 +514,8 @@ def oracle_rows(
     unseen = [part for part in ("val", "test") if len(data.rows(part))]
     if not unseen or any(len(scored[part]) == len(data.rows(part)) for part in unseen):
         return np.empty(0, int)
-    free = np.setdiff1d(np.arange(len(data.dataset)), np.concatenate([*scored.values()]))
+    known = np.flatnonzero((data.dataset.values >= 0).all(1))
+    free = np.setdiff1d(known, np.concatenate([*scored.values()]))
     return np.sort(np.random.default_rng(1).choice(free, min(n, len(free)), replace=False))
 
 
@@ -682,9 +683,9 @@ def plot_probes(
 def few_labels(
     method: HasFeatures,
     data: SplitData,
-    n_labels: Sequence[int] = (100, 1000, 10_000),  # training images that fit the probes; 0 takes all
+    n_labels: Sequence[int] = (100, 1000, 10_000),  # training images that fit the probes; 0, or more than there are, takes all
     most_boosted: int = 1000,  # boosted trees are fitted on at most so many
-    ridge: float = 1.0,  # alpha of the ridge probes; 0 chooses from several for each feature and factor, on val
+    ridge: float = 1.0,  # alpha of the ridge probes; 0 chooses from several for each feature and factor, by the labels of val, which are not counted
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
     test_batch_size: int = 256,  # images at a time
@@ -695,8 +696,9 @@ def few_labels(
     tables = []
     for n in n_labels:
         scores = linear_probe(method, data, ridge, norm_feats, n, n_sub_test, test_batch_size, oracle=False)
-        tables.append(scores.assign(probe="ridge", n_labels=n or len(data.rows("train"))))
+        count = len(data.rows("train", n, labelled=True))
+        tables.append(scores.assign(probe="ridge", n_labels=count))
         if 0 < n <= most_boosted:
             scores = score_probes(method, data, lambda _: BoostingProbes(data.dataset.factors), norm_feats, n, n_sub_test, test_batch_size, oracle=False)
-            tables.append(scores.assign(probe="boosting", n_labels=n))
+            tables.append(scores.assign(probe="boosting", n_labels=count))
     return pd.concat(tables, ignore_index=True).drop(columns="oracle")

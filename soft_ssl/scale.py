@@ -298,7 +298,7 @@ def pretrain(
         )
     assert data is not None  # only a dry run may go without
     with run.lock() if state.is_main_process else nullcontext():
-        train_in(run, config, data, reload, image_memory=1.0, probe=False)
+        train_in(run, config, data, reload, image_memory=1.0, probe=False, figures=False)
     if state.is_main_process:
         print(f"run folder: {printable(run.path)}")
     return run

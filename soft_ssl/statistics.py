@@ -23,13 +23,13 @@ from .probes import PARTS, skill
 
 # %% auto #0
 __all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
-           'GEOMETRY', 'SIDES', 'SPLITS', 'READINGS', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
-           'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores',
-           'whole_seeds', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare',
-           'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps',
-           'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes',
-           'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan',
-           'factor_by_factor', 'plot_answer', 'answer_in_words']
+           'GEOMETRY', 'SIDES', 'SPLITS', 'READINGS', 'BARELY', 'Interval', 'interval', 'sign_flip_test', 't_test',
+           'holm', 'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of',
+           'read_scores', 'whole_seeds', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict',
+           'compare', 'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels', 'plot_differences',
+           'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width', 'beside_untrained',
+           'plot_sizes', 'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words',
+           'plan', 'factor_by_factor', 'plot_answer', 'answer_table', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -279,7 +279,7 @@ def differences(
             seeds = found.groupby(["dataset", "source", "seed", "split", "feature"], sort=False, as_index=False)["score"].mean()
             together = [seeds.assign(K="all")] if found["K"].nunique() > 1 and not factor else []
             tables += [part.assign(comparison=f"{one} − {other}") for part in (found, *together)]
-    by = ["comparison", "dataset", "K", "feature", *factor, "split"]
+    by = ["comparison", "dataset", "source", "K", "feature", *factor, "split"]
     return compare(pd.concat(tables) if tables else pd.DataFrame(columns=[*by, "score"]), by)
 
 # %% ../nbs/04b_statistics.ipynb #5e62c260
@@ -328,7 +328,7 @@ def plot_levels(
             levels = here[here["split"] == part].groupby("label")["score"].mean().reindex(present)
             ax.plot(np.arange(len(present)) + 0.2 * (number - 1), levels, "x", color=PART_COLOURS[part], ms=4)
     draw_chance(grid, shown)
-    grid.set(xlabel="", ylabel="score")
+    grid.set(xlabel="", ylabel="score", ylim=(-0.2, 1.05))  # what lies lower would squash all else
     grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
     grid.tick_params(axis="x", rotation=60)
     grid.figure.suptitle(f"{feature}: {where(shown)}", y=1.03)
@@ -583,12 +583,13 @@ def judge(
     scores: pd.DataFrame,  # of `read_scores`
     claims: Sequence[Claim],
 ) -> pd.DataFrame:  # a row for each claim and data set: judgement, sentence, what, evidence
-    "What becomes of each claim; the family is corrected by Holm's method. A claim that the table has no cells for counts in the family."
+    "What becomes of each claim; the tests of a difference and of equality are one family, corrected by Holm's method. A claim that the table has no cells for counts in the family."
     found = [(claim, *part) for claim in claims for part in list(claimed(scores, claim).groupby("dataset", sort=False)) or [(claim.dataset, None)]]
     values = [[] if part is None else part.groupby("seed")["score"].mean().to_numpy() for *_, part in found]
     raw, raw_equal = [t_test(v) for v in values], [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
     table = []
-    for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(found, values, raw, raw_equal, holm(raw), holm(raw_equal)):
+    corrected = holm([*raw, *raw_equal])
+    for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(found, values, raw, raw_equal, corrected, corrected[len(found) :]):
         what = ", ".join([claim.comparison, claim.feature, *claim.factors, claim.split])
         if part is None:
             table.append(("no cells", claim.sentence, what, "the table has none of both sides"))
@@ -622,6 +623,8 @@ def plan(
 ) -> pd.DataFrame:  # a row for each claim and data set: seeds, mean and spread of the pilot, the spread's upper limit, and the seeds needed for a difference worth finding, and for equality
     "How many seeds find what the claims ask for, in four studies of five. Raises `ValueError` if the pilot has no scatter to plan with."
     found = [(claim, *part) for claim in claims for part in claimed(pilot, claim).groupby("dataset", sort=False)]
+    if absent := [claim for claim in claims if claimed(pilot, claim).empty]:
+        raise ValueError(f"the pilot has no cells of both sides of {absent[0].comparison} ({absent[0].sentence}), so the family cannot be planned")
     rows = []
     for claim, dataset, part in found:
         values = part.groupby("seed")["score"].mean().to_numpy()
@@ -629,14 +632,15 @@ def plan(
         if not spread > 0:
             raise ValueError(f"a pilot needs two seeds that differ, but {claim.comparison} has {len(values)} on {dataset}: run more")
         upper = spread * np.sqrt((len(values) - 1) / stats.chi2.ppf(1 - limit, len(values) - 1))
-        needed = [seeds_needed(difference, upper, 0.05 / len(found), margin=claim.margin) for difference in (worth_finding, 0)]
+        needed = [seeds_needed(difference, upper, 0.05 / (2 * len(found)), margin=claim.margin) for difference in (worth_finding, 0)]
         rows.append((", ".join([claim.comparison, claim.feature, *claim.factors, claim.split]), dataset, len(values), values.mean(), spread, upper, *needed))
     return pd.DataFrame(rows, columns=["claim", "dataset", "seeds", "difference", "spread", "upper limit", f"for {worth_finding:g}", "for equality"])
 
 # %% ../nbs/04b_statistics.ipynb #b629bdf3
 READINGS = {
     "z without the bottleneck": ("Continuous", "encoded"), "z with it": ("Softmax", "encoded"),
-    "as wide, linear": ("Logits", "embedding"), "as wide, TopK": ("TopK", "embedding"), "random softmax of z": ("Continuous", "random_softmax"), "the soft code": ("Softmax", "embedding"),
+    "as wide, linear": ("Logits", "embedding"), "as wide, TopK": ("TopK", "embedding"), "random softmax of z without it": ("Continuous", "random_softmax"), "random softmax of z with it": ("Softmax", "random_softmax"),
+    "the soft code": ("Softmax", "embedding"),
 }  # fmt: skip
 
 
@@ -662,7 +666,7 @@ def plot_answer(
 ) -> Figure:
     "A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance."
     factors, readings = list(dict.fromkeys(answer["factor"])), [reading for reading in readings if reading in set(answer["reading"])]
-    colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C5", "C2")))
+    colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C5", "C6", "C2")))
     fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.25 * len(readings) + 1.2), sharey=True, layout="constrained")
     for ax, factor in zip(axes, factors):
         shown = answer[answer["factor"] == factor]
@@ -686,27 +690,39 @@ def plot_answer(
     return fig
 
 
-def answer_in_words(answer: pd.DataFrame) -> str:
-    "A sentence for the factors that the soft code says better than all that it is held against, for those it says worse, for those where the seeds do not tell, and for those that are below chance whatever is read."
+def answer_table(
+    answer: pd.DataFrame,  # of `factor_by_factor`
+) -> pd.DataFrame:  # a row for each reading, a column for each factor with its metric and chance: mean over seeds, before training → after it
+    "The numbers of the figure."
+    chance = answer["chance"].map("accuracy, chance {:.2f}".format).where(answer["metric"] == "accuracy", "R²")
+    means = answer.assign(of=answer["factor"] + " (" + chance + ")").groupby(["reading", "of"], sort=False)[["untrained", "score"]].mean()
+    said = (means["untrained"].map("{:.2f} → ".format).replace("nan → ", "") + means["score"].map("{:.2f}".format)).unstack("of", sort=False)
+    return said.reindex([reading for reading in READINGS if reading in said.index])
+
+
+BARELY = 0.02  # of accuracy: what is no more above chance than this is not read
+
+
+def answer_in_words(
+    answer: pd.DataFrame,  # of `factor_by_factor`
+) -> str:
+    "Of each factor, whether the soft code is above or below all other readings in every seed, each compared with the same seed's."
     parts: dict[str, list[str]] = {}
     for factor, table in answer.groupby("factor", sort=False):
-        by = table.pivot(index="seed", columns="reading", values="score")
-        soft, others = by["the soft code"].round(2), by.drop(columns="the soft code").round(2)
-        learnt = others.drop(columns="random softmax of z", errors="ignore")
-        present = [reading for reading in READINGS if reading in by]
-        means = ", ".join(f"{by[reading].mean():.2f}" for reading in present)
-        chance = f", chance {table['chance'].iloc[0]:.2f}" if table["metric"].iloc[0] == "accuracy" else ""
-        oracle = table.groupby("reading")["oracle"].mean().reindex(present)
-        if (by.mean() < table["chance"].iloc[0]).all():
-            said = "Below chance whatever is read, because in training the factor goes together with another"
-            chance += "" if oracle.isna().any() else f"; oracle probes {', '.join(f'{score:.2f}' for score in oracle)}"
+        by, chance = table.pivot(index="seed", columns="reading", values="score").round(2), table["chance"].iloc[0]
+        soft, others = by["the soft code"], by.drop(columns="the soft code")
+        learnt = others[[reading for reading in others if not reading.startswith("random")]]
+        if table["metric"].iloc[0] == "accuracy" and (by.mean() < chance + BARELY).all():
+            oracle = table.groupby("reading")["oracle"].mean()
+            factor += f" (chance {chance:.2f}" + ("" if oracle.isna().any() else f"; oracle probes {oracle.min():.2f} to {oracle.max():.2f}") + ")"
+            said = "Not read from anything, at chance or below"
         elif (soft > others.max(axis=1)).all():
-            said = "Read better from the soft code than from all others, in every seed"
+            said = "Higher from the soft code than from all else, in every seed"
         elif (soft > learnt.max(axis=1)).all():
-            said = "Read better from the soft code than from z and from what is as wide, in every seed, but not than from a random softmax of z, for which nothing was learnt"
+            said = "Higher from the soft code than from z and from what is as wide, in every seed, but not than from a random softmax of z"
         elif (soft < others.min(axis=1)).all():
-            said = "Read worse from the soft code than from all others, in every seed"
+            said = "Lower from the soft code than from all else, in every seed"
         else:
-            said = "No difference that the seeds can tell"
-        parts.setdefault(said, []).append(f"{factor} ({means}{chance})")
+            said = "From the soft code neither higher nor lower than from all else in every seed"
+        parts.setdefault(said, []).append(factor)
     return " ".join(f"{said}: {', '.join(factors)}." for said, factors in parts.items())

@@ -6,11 +6,11 @@
 __all__ = ['CLAIMS', 'WORLDS', 'SEEDS', 'LAPTOP', 'FULL', 'SIZES', 'MOST_IMAGES', 'COLUMNS', 'N_PAIRS', 'N_CODES', 'BASELINES',
            'SHORT_NAMES', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'KEYS', 'compared', 'read_grid', 'expand',
            'Logits', 'Supervised', 'supervise', 'principal', 'deciding_images', 'pixels', 'random_softmax',
-           'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'evaluated', 'last_word',
-           'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'claims_checksum', 'work',
-           'command', 'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather', 'write_tables', 'steps_done',
-           'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims',
-           'study_folder', 'restore', 'study']
+           'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'first_looks', 'evaluated',
+           'last_word', 'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with',
+           'claims_checksum', 'work', 'command', 'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather',
+           'write_tables', 'steps_done', 'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of',
+           'estimate', 'keep_claims', 'study_folder', 'restore', 'study']
 
 # %% ../nbs/04a_study.ipynb #73a60695
 import hashlib
@@ -46,7 +46,7 @@ from soft_ssl.experiment import (
     mean_skill, part_to_select_on, probe_scores, steps_of, submit, train,
 )  # fmt: skip
 from .files import complete_file, file_digest, file_lock
-from .learner import ImageBatches, fit, stream_seed
+from .learner import SETTLING_BATCHES, ImageBatches, fit, settle_norms, stream_seed
 from .method import HasFeatures, Method, Network, Objective, Progress, bottleneck_class, rankme
 from .metrics import code_scores, toposim
 from .pictures import IMAGE_SETS
@@ -311,6 +311,16 @@ def last_looks(method: Method | Supervised, config: dict[str, Any], data: SplitD
     return pd.concat([geometry(method, data, config), scores], ignore_index=True)
 
 
+def first_looks(config: dict[str, Any], data: SplitData) -> pd.DataFrame:
+    "A random softmax of z before training, with settled BatchNorms: what a bend that was not learnt reads of a network that was not trained."
+    device, batches = process_state().device, make_batches(config, data)
+    fresh = build_method(config | ({"method": "byol"} if config["method"] in BASELINES else {}), data.dataset.image_shape, data.statistics()).to(device)
+    settle_norms(fresh.student, (batches.first_views(number, device)[0] for number in range(SETTLING_BATCHES)))
+    others = other_features(fresh, config, data)
+    bent = FeatureFunction(lambda images: {"random_softmax": others.features(images)["random_softmax"]}, device)
+    return probe_scores(bent, data, config | {"norm_feats": "no"}, "").merge(probe_parameters(bent, data))
+
+
 def evaluated(
     method: HasFeatures,
     config: dict[str, Any],  # of `configuration`: its `evaluation`, and the options that this has from the run
@@ -375,12 +385,13 @@ def compute(
         method, scores = supervise(config, data, run)
     else:
         options = {name: value for name, value in config.items() if name not in ("method", "evaluation")}
-        train(config["method"], run.path.parent.name, run.path.name, str(run.path.parent.parent), reload=True, **options)
+        train(config["method"], run.path.parent.name, run.path.name, str(run.path.parent.parent), figures=False, reload=True, **options)
         method, data, _ = load_run(run.path)
         method, scores = method.to(process_state().device), probe_history(run)
     looks = [] if isinstance(method, FeatureFunction) else [last_looks(method, config, data)]
     looks += [evaluated(method, config, data)] if config["evaluation"] else []
     tables = [scores.merge(probe_parameters(method, data)), *(look.assign(step=scores["step"].max()) for look in looks)]
+    tables += [] if isinstance(method, FeatureFunction) else [first_looks(config, data).assign(step=0)]
     return pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
 
 # %% ../nbs/04a_study.ipynb #ef639a4b

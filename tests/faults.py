@@ -48,7 +48,7 @@ SEED = 0
 SECONDS = 120  # that a command may take
 GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 8), mpi3d.CLASSES)
 TRAIN = ["train", "byol", "--dataset", "mpi3d_toy", "--dataset_K", "3", "--n_groups", "4", "--n_symbols", "3", "--h_dim", "4", "--feature_dim", "8"]
-TRAIN += ["--train_batch_size", "16", "--n_sub_train", "60", "--n_sub_test", "40", "--max_steps", "12", "--log_every", "1", "--eval_every", "4"]
+TRAIN += ["--train_batch_size", "16", "--n_sub_train", "60", "--n_sub_test", "40", "--max_steps", "12", "--log_every", "1", "--eval_every", "4", "--no_figures"]
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
 
 

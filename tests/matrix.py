@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from soft_ssl import experiment, mpi3d
+from soft_ssl import mpi3d
 from soft_ssl.datasets import DATASETS, data_file
 from soft_ssl.devices import process_state
 from soft_ssl.experiment import METHODS, build_method, full_config, train
@@ -28,7 +28,7 @@ from soft_ssl.runs import RunFolder
 from soft_ssl.scale import HEADS_OF, preset_config
 
 SMALL = {"max_steps": 10, "n_groups": 4, "n_symbols": 4, "feature_dim": 8, "train_batch_size": 16, "projector_hidden": 32, "n_sub_train": 200, "n_sub_test": 100}
-SMALL |= {"final_eval_only": True, "show_progress": False}
+SMALL |= {"final_eval_only": True, "show_progress": False, "figures": False}
 ENCODERS = {"CNN": {"h_dim": 4}, "ResNet10": {"train_batch_size": 4, "n_sub_train": 60, "n_sub_test": 40}}  # a ResNet has 400 times the work of such a CNN
 PLACES = {"dsprites": {"dataset_K": 1}, "mpi3d": {"dataset_K": 3}, "folder": {"image_size": 64, "workers": 0}}
 
@@ -156,7 +156,6 @@ if __name__ == "__main__" and "--worker" in sys.argv:
 elif __name__ == "__main__":
     with TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        experiment.save_figures = lambda *args, **options: None  # they take most of the time of so short a run, and have tests of their own
         table = matrix(Path(scratch))
         print(table.to_markdown())
         print(f"{table.size} combinations of ten steps in {time.perf_counter() - start:.0f} s; the folder and MPI3D are small stand-ins\n")

@@ -27,7 +27,7 @@ SMALL = [
     "--train_batch_size",
     "16",
 ]
-SMALL += ["--log_every", "2", "--n_sub_train", "400", "--n_sub_test", "200", "--final_eval_only"]
+SMALL += ["--log_every", "2", "--n_sub_train", "400", "--n_sub_test", "200", "--final_eval_only", "--no_figures"]
 
 
 def soft_ssl(*words, check=True, alone=False):
@@ -71,6 +71,7 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
         "--data_path",
         data,
         *SMALL,
+        *["--figures"] * alone,
         alone=alone,
     )
     (run,) = tmp_path.glob("default/*")
@@ -81,6 +82,7 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
     assert set(scores["feature"]) == features and set(scores["split"]) == {"iid", "val", "test"}
     assert len(scores) == len(features) * 3 * 5 and scores["score"].notna().all()
     assert "chance" in done.stdout
+    assert {file.name for file in run.glob("figures/*")} == ({"training.png", "probes.png"} if alone else set())
 
 
 def test_a_run_keeps_its_split_and_turn(data, tmp_path):

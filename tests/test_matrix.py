@@ -3,7 +3,6 @@
 from itertools import product
 
 import pytest
-from fuzz import draw_nothing
 from matrix import SMALL, cell, stand_ins
 
 from soft_ssl.experiment import METHODS
@@ -12,7 +11,6 @@ from soft_ssl.method import BOTTLENECKS
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
     monkeypatch.setitem(SMALL, "max_steps", 4)
 
 

@@ -10,17 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fuzz import SMALL, answer, draw_nothing, prepare, words_of
+from fuzz import SMALL, answer, prepare, words_of
 
 from soft_ssl import experiment, study
 from soft_ssl.benchmark import benchmark
 from soft_ssl.experiment import EVALUATIONS, METHODS, evaluate, method_options, options_of, repeat, train
 from soft_ssl.scale import HEADS_OF, pretrain
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
 
 
 @pytest.fixture(scope="module")

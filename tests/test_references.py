@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fuzz import draw_nothing
 from references import large_losses, probe_rows, settings, small_losses
 
 from soft_ssl.bottleneck import VQ
@@ -19,7 +18,7 @@ from soft_ssl.probes import LogisticProbes, RidgeProbes
 from soft_ssl.scale import PRESETS, preset_config
 
 SMALL = ["--n_groups", "4", "--n_symbols", "8", "--h_dim", "2", "--feature_dim", "8", "--train_batch_size", "16", "--max_steps", "3", "--log_every", "1",
-         "--n_sub_train", "100", "--n_sub_test", "50", "--final_eval_only"]  # fmt: skip
+         "--n_sub_train", "100", "--n_sub_test", "50", "--final_eval_only", "--no_figures"]  # fmt: skip
 
 
 @pytest.mark.parametrize("part", [small_losses, large_losses, settings, probe_rows], ids=lambda part: part.__name__)
@@ -130,11 +129,6 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     prepare(folder)
     return folder / "data"
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
 
 
 def trained(data, folder, method, *words):

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from fuzz import SMALL, answer, draw_nothing, prepare, words_of
+from fuzz import SMALL, answer, prepare, words_of
 
 from soft_ssl import experiment, mpi3d
 from soft_ssl.datasets import data_file, load
@@ -20,11 +20,6 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     prepare(folder)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr("soft_ssl.experiment.save_figures", draw_nothing)
 
 
 def line(place, root, **more):

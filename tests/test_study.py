@@ -19,7 +19,7 @@ from soft_ssl.statistics import read_scores
 from soft_ssl.study import compute, configuration, expand, run_cells
 
 TINY = {
-    "source": "rendered", "h_dim": 4, "feature_dim": 8, "n_groups": 4, "n_symbols": 3, "train_batch_size": 16, "n_sub_train": 200,
+    "source": "rendered", "h_dim": 4, "feature_dim": 8, "n_groups": 4, "n_symbols": 3, "train_batch_size": 16, "n_train": 1000, "n_sub_train": 200,
     "n_sub_test": 100, "max_steps": 150, "eval_every": 75,
 }  # fmt: skip
 BLOCKS = [
