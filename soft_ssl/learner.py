@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 __all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SECONDS_BETWEEN_CHECKPOINTS', 'SAVING_SHARE',
            'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'Pictures', 'Views', 'PictureBatches',
            'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal', 'FiniteCheck', 'Metrics',
-           'ProgressBar', 'in_notebook', 'LivePlot', 'FirstStep', 'settle_norms', 'settled', 'Snapshots', 'Evaluation',
-           'check_not_negative', 'from_environment', 'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe',
-           'count_steps', 'check_fit', 'encoders_of', 'mode_of', 'fit']
+           'ProgressBar', 'in_notebook', 'LivePlot', 'FirstStep', 'settle_norms', 'settling_images', 'settled',
+           'Snapshots', 'Evaluation', 'check_not_negative', 'from_environment', 'Resume', 'stateful', 'Checkpoints',
+           'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit', 'encoders_of', 'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
 STREAMS = ("weights", "order", "step", "prepare", "views", "features")
@@ -613,6 +613,14 @@ def settle_norms(
 SETTLING_BATCHES = 8
 
 
+def settling_images(
+    batches: ImageBatches | PictureBatches,
+    device: torch.device,
+) -> Iterator[Tensor]:  # uint8 `(B, C, H, W)` each
+    "A view of each of some batches, other than those that are trained with."
+    return (batches.first_views(number, device)[0] for number in range(SETTLING_BATCHES))
+
+
 @contextmanager
 def settled(learner: Learner) -> Iterator[None]:
     "An untrained student as it is to be looked at: with settled BatchNorms, on all processes alike. Afterwards they are as they were, so that training does not depend on who looks."
@@ -621,9 +629,9 @@ def settled(learner: Learner) -> Iterator[None]:
         yield
         return
     before = {name: buffer.clone() for name, buffer in student.named_buffers()}
-    with learner.accelerator.autocast():
-        settle_norms(student, (learner.batches.first_views(number, learner.device)[0] for number in range(SETTLING_BATCHES)))
     try:
+        with learner.accelerator.autocast():
+            settle_norms(student, settling_images(learner.batches, learner.device))
         yield
     finally:
         for name, buffer in student.named_buffers():

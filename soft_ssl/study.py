@@ -46,7 +46,7 @@ from soft_ssl.experiment import (
     mean_skill, part_to_select_on, probe_scores, steps_of, submit, train,
 )  # fmt: skip
 from .files import complete_file, file_digest, file_lock
-from .learner import SETTLING_BATCHES, ImageBatches, fit, settle_norms, stream_seed
+from .learner import ImageBatches, fit, settle_norms, settling_images, stream_seed
 from .method import HasFeatures, Method, Network, Objective, Progress, bottleneck_class, rankme
 from .metrics import code_scores, toposim
 from .pictures import IMAGE_SETS
@@ -313,9 +313,9 @@ def last_looks(method: Method | Supervised, config: dict[str, Any], data: SplitD
 
 def first_looks(config: dict[str, Any], data: SplitData) -> pd.DataFrame:
     "A random softmax of z before training, with settled BatchNorms: what a bend that was not learnt reads of a network that was not trained."
-    device, batches = process_state().device, make_batches(config, data)
+    device = process_state().device
     fresh = build_method(config | ({"method": "byol"} if config["method"] in BASELINES else {}), data.dataset.image_shape, data.statistics()).to(device)
-    settle_norms(fresh.student, (batches.first_views(number, device)[0] for number in range(SETTLING_BATCHES)))
+    settle_norms(fresh.student, settling_images(make_batches(config, data), device))
     others = other_features(fresh, config, data)
     bent = FeatureFunction(lambda images: {"random_softmax": others.features(images)["random_softmax"]}, device)
     return probe_scores(bent, data, config | {"norm_feats": "no"}, "").merge(probe_parameters(bent, data))
