@@ -274,17 +274,19 @@ SHOWN_GROUPS = 10  # rows of a traversal's heat map
 
 
 def plot_traversal(latents: Latents, way: Traversal) -> Figure:
-    "Film strip and heat map: each column a value of the factor, each row a group, those that respond most on top. Numbers are symbols, orange lines are switches."
+    "Film strip and heat map: each column a value of the factor, each row a group, those that respond most on top; the colour is `moved`. Numbers are symbols, orange lines are switches."
     import matplotlib.pyplot as plt
 
     steps, shown, has_symbols = len(way.codes.rows), way.responding[:SHOWN_GROUPS], way.codes.has_symbols
     frames = np.unique(np.linspace(0, steps - 1, min(steps, 12)).round().astype(int))
-    fig, (strip, heat) = plt.subplots(2, 1, figsize=(8, 0.8 + 0.22 * len(shown)), height_ratios=(0.8, 0.22 * len(shown)))
+    fig, (strip, heat) = plt.subplots(2, 1, figsize=(8, 1 + 0.22 * len(shown)), height_ratios=(0.8, 0.22 * len(shown)))
     strip.imshow(np.concatenate([np.pad(way.codes.images[t], ((0, 0), (0, 2), (0, 0)), constant_values=255) for t in frames], 1).squeeze(), vmin=0, vmax=255)
     strip.axis("off")
     strip.set_title(f"{way.factor} at {', '.join(str(way.codes.values[t, latents.factors.names.index(way.factor)]) for t in frames)}", fontsize="small")
     heat.imshow(way.moved[shown], aspect="auto", cmap="viridis", vmin=0, vmax=1)
     heat.grid(False)
+    distance = "total variation distance" if has_symbols else "sixths of a standard deviation"
+    heat.set_title(f"distance from the first position (dark 0, yellow 1): {distance}", fontsize="x-small", loc="left")
     heat.set(xlabel=way.factor, yticks=range(len(shown)), yticklabels=[f"group {g}" if has_symbols else f"z {g}" for g in shown])
     for y, g in enumerate(shown if has_symbols else ()):
         symbols = way.codes.symbols[:, g]
@@ -334,11 +336,11 @@ def plot_group(latents: Latents, group: int) -> Figure:
     right.grid(False)
     edges = np.cumsum([0, *probes.widths])
     right.set(yticks=[], xticks=(edges[1:] + edges[:-1] - 1) / 2)
-    right.set_xticklabels([f"{name}, {bits:.2f} bits" for name, bits in zip(latents.factors.names, latents.information[group])], fontsize="x-small", rotation=30, ha="right")
+    right.set_xticklabels([f"{name}, {bits:.2f} bits" for name, bits in zip(latents.factors.names, latents.information[group])], fontsize="x-small", rotation=90)
     for edge in edges[1:-1]:
         right.axvline(edge - 0.5, color="black", lw=0.8)
     left.set_title(f"images that use each symbol of group {group} most" if latents.n_symbols else f"images by number {group} of z", fontsize="small")
-    right.set_title("weights of a linear probe", fontsize="small")
+    right.set_title("weights of a linear probe, as parts of each factor's largest", fontsize="small")
     fig.tight_layout(pad=0.4)
     return fig
 
