@@ -52,5 +52,5 @@ class VICReg(Method):
         self.criterion = extra("lightly.loss").VICRegLoss(invariance, 2 * variance, covariance)
 
     def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
-        "Invariance, variance and covariance (eq. 6)."
+        "Invariance, variance and covariance (eq. 6, with the squared distance as a mean over dimensions)."
         return self.criterion(gathered(predicted[0]), gathered(predicted[1]))

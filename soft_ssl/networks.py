@@ -40,7 +40,7 @@ def box_sums(
 
 # %% ../nbs/01e_networks.ipynb #d02e2165
 class PooledConv(nn.Conv2d):
-    "A 3×3 convolution (padding 1) followed by a mean-pool, computed pool first: the same function, `pool`² times cheaper."
+    "A 3×3 convolution (padding 1) followed by a mean-pool, computed pool first: the same function with `pool`² times fewer multiplications."
 
     def __init__(
         self,

@@ -673,7 +673,7 @@ class LabelledPictures:
         return torch.stack(found) if found else torch.empty(0, 3, *self.image_shape[:2], dtype=torch.uint8)
 
     def statistics(self, index: Any = None) -> tuple[Tensor, Tensor]:  # `(3,)` each, of pixels on [0, 1]
-        "Channel mean and standard deviation, as they are known of the data set."
+        "Channel mean and standard deviation, as `IMAGE_SETS` has them: of the data set, or of ImageNet where it has none of its own."
         about = IMAGE_SETS[self.name]
         return torch.tensor(about.mean), torch.tensor(about.std)
 

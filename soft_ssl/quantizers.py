@@ -99,7 +99,7 @@ class FSQ(Quantizer):
     def bounded(
         self,
         z: Tensor,  # `(B, L, dim)`
-    ) -> Tensor:  # same shape, within the outermost levels and half a step beyond
+    ) -> Tensor:  # same shape, within the outermost levels and a thousandth beyond
         "Appendix A.1: a tanh, shifted where the levels are even in number."
         levels = torch.tensor(self.levels, device=z.device)
         half = (levels - 1) * (1 + 1e-3) / 2
