@@ -160,7 +160,7 @@ def add_options(
     groups = {component: parser.add_argument_group(f"{component} options") if component else parser for component in ["", *COMPONENTS]}
     for option in options.values():
         group, default = groups[option.component], argparse.SUPPRESS if keep else option.default
-        about = f"{option.help} (default: {option.default})".replace("%", "%%")
+        about = f"{option.help} (default: {'none' if option.default == '' else option.default})".replace("%", "%%")
         if option.kind is bool:
             negative = f"--no_{option.name}"
             group.add_argument(f"--{option.name}", action="store_true", default=default, help=about)

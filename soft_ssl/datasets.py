@@ -300,7 +300,7 @@ def from_arrays(
     labels: np.ndarray | None,  # `(N, F)`: what each image shows, in numbers or words; None reads them from that file
     path: str | Path,  # of the HDF5 file to make, ends in .h5
     names: Sequence[str],  # of the factors
-    numbers: Sequence[str] = (),  # names of those that are numbers; the others are classes
+    numbers: Sequence[str] = (),  # names of those that are numbers: what a probe predicts is the rank of a value, scaled to [0, 1]; the others are classes
     circular: Sequence[str] = (),  # names of those whose last value is a neighbour of the first
     split: Split | None = None,  # None holds nothing back
     n_train: int = 0,  # training images; 0 takes all of the training combinations but an eighth
@@ -320,7 +320,13 @@ def from_arrays(
     labels = np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or labels.shape != (len(images), len(names)):
         raise ValueError(f"images have to be uint8 (N, H, W) or (N, H, W, C) with labels (N, {len(names)}), but are {images.dtype} {images.shape} with {labels.shape}")
-    found = [np.unique(column, return_inverse=True) for column in labels.T]
+    try:
+        columns = [column.astype(float) if name in numbers else column for name, column in zip(names, labels.T)]
+    except ValueError as error:
+        raise ValueError(f"a factor in numbers has labels that are words ({error}): leave it out of numbers") from None
+    found = [np.unique(column, return_inverse=True) for column in columns]
+    if max(len(known) for known, _ in found) > np.iinfo(np.int16).max:
+        raise ValueError(f"a factor has more than {np.iinfo(np.int16).max:,} values: round it to fewer")
     factors = Factors(tuple(names), tuple(len(known) for known, _ in found), tuple(name for name in names if name not in numbers), tuple(circular))
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'TIMED_IMAGES', 'WORTH_CHANGING', 'THREADS', 'M_MMAP_MAX',
            'M_TRIM_THRESHOLD', 'OUT_OF_MEMORY', 'process_state', 'Mode', 'possible_modes', 'is_compiled',
            'compile_encoders', 'seconds_a_step', 'processor', 'mode_seconds', 'imitates_bf16', 'first_says',
-           'choose_mode', 'using_threads', 'choose_threads', 'keep_memory', 'stop_signal', 'ignore_signals',
-           'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
+           'milliseconds', 'choose_mode', 'using_threads', 'choose_threads', 'keep_memory', 'stop_signal',
+           'ignore_signals', 'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
 
 # %% ../nbs/93_devices.ipynb #b7b08a37
 def process_state() -> PartialState:
@@ -128,7 +128,7 @@ def seconds_a_step(
     best: float = math.inf,  # of the modes before: three times as long is too long to look at twice
 ) -> float:  # infinite where the mode does not work
     "Forward and backward, the better of two after one that does not count."
-    copies, autocast = copy.deepcopy(list(encoders)), partial(torch.autocast, images.device.type, torch.bfloat16, enabled=mode.precision == "bf16")
+    copies, autocast = copy.deepcopy(list(encoders)), partial(torch.autocast, images.device.type, torch.float16 if mode.precision == "fp16" else torch.bfloat16, enabled=mode.precision != "fp32")
     copies = [encoder.to(images.device).train() for encoder in copies]
     if mode.compile and not compile_encoders(copies, images, autocast):
         return math.inf
@@ -201,6 +201,11 @@ def first_says(
     return said
 
 
+def milliseconds(seconds: float) -> str:
+    "With three digits, and none after the point from 100 ms on."
+    return f"{1000 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
+
+
 def choose_mode(
     encoders: Sequence[nn.Module],  # the student's first
     example: Callable[[], Tensor],  # gives a batch, uint8 `(B, C, H, W)`, on the device
@@ -217,7 +222,7 @@ def choose_mode(
             images = example()
             some = images if images.device.type == "cuda" else images[:TIMED_IMAGES]
             seconds = mode_seconds(encoders, some, [Mode("fp32", False), Mode("bf16", False)] if imitated and len(modes) == 1 else modes)
-        said = ", ".join(f"{name} {1000 * spent:.3g} ms" for name, spent in seconds.items())
+        said = ", ".join(f"{name}: {milliseconds(spent)}" for name, spent in seconds.items())
         for number, mode in enumerate(modes):
             chosen = number if seconds[mode.name] < WORTH_CHANGING * seconds[modes[chosen].name] else chosen
         if len(modes) > 1:
@@ -265,7 +270,7 @@ def choose_threads(
                 if number < best and spent[number] > WORTH_CHANGING * spent[best]:
                     break
                 best = number
-        print(f"{best} thread{'s' * (best > 1)} (a step of the encoder: {', '.join(f'{n} {1000 * seconds:.3g} ms' for n, seconds in spent.items())})", file=sys.stderr)
+        print(f"{best} thread{'s' * (best > 1)} (a step of the encoder: {', '.join(f'{n}: {milliseconds(seconds)}' for n, seconds in spent.items())})", file=sys.stderr)
     return str(first_says(best))
 
 # %% ../nbs/93_devices.ipynb #39afe7cb

@@ -119,7 +119,7 @@ def draw_all(
 def recipe_digest(
     factors: Factors = FACTORS,  # of the grid; it does not change how an image is drawn
 ) -> str:  # hexadecimal
-    "Checksum of all numbers that the drawings depend on."
+    "Checksum of the numbers that stand above and say what is drawn."
     recipe = repr((SQUARE_HALF_SIDE, ELLIPSE_HALF_AXES, HEART_COSINES, ANGLES, SCALES, CENTRES.tolist()))
     return hashlib.sha256(recipe.encode()).hexdigest()
 

@@ -45,7 +45,7 @@ __all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SECONDS_B
            'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit', 'encoders_of', 'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
-STREAMS = ("weights", "order", "step", "prepare", "views", "features")
+STREAMS = ("weights", "order", "step", "prepare", "views", "features", "noise")
 
 
 def stream_seed(
@@ -402,7 +402,7 @@ class Learner:
 
     def compute(self, batch: Batch, progress: Progress, number: int) -> None:
         "Loss and gradients of one batch."
-        torch.manual_seed(stream_seed(self.seed, "step", number))  # of noise in the code; the same on all processes
+        torch.manual_seed(stream_seed(self.seed, "noise", number))  # in the code; the same on all processes
         with self.accelerator.autocast():
             loss = self.model(batch.views, *([batch.labels] if self.method.reads_labels else []), progress)
         self.accelerator.backward(loss / self.accumulate)

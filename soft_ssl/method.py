@@ -94,7 +94,7 @@ class Network(nn.Module):
     def features(
         self,
         images: Tensor,  # uint8 `(B, C, H, W)`
-    ) -> dict[str, Tensor]:  # `encoded` (B, D), `embedding` (B, L·V) and, where there are symbols, `one_hot` (B, L·V)
+    ) -> dict[str, Tensor]:  # `encoded` (B, D), `embedding` (B, the bottleneck's `out_features`) and, where there are symbols, `one_hot` (B, L·V)
         "What a probe reads."
         encoded, code = self.read(images)
         features, one_hot = {"encoded": encoded, "embedding": code.embedding}, code.one_hot
@@ -112,7 +112,7 @@ def output_width(
 # %% ../nbs/01f_method.ipynb #a2c49367
 def rankme(
     encoded: Tensor,  # `(B, D)`
-) -> Tensor:  # scalar, from 1 to min(B, D)
+) -> Tensor:  # scalar, from 1 to min(B - 1, D)
     "RankMe (arXiv 2210.02885, eqs. 1 and 2) after the mean is taken away: how many directions a batch of vectors uses."
     values = torch.linalg.svdvals(encoded.float() - encoded.float().mean(0))
     return torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp()

@@ -319,7 +319,7 @@ def draw_block(
 def recipe_digest(
     factors: Factors = STUDY_FACTORS,  # of the grid: how many steps the two angles have
 ) -> str:  # hexadecimal
-    "Checksum of all numbers that the drawings depend on."
+    "Checksum of the numbers that stand above and say what is drawn, to four decimals."
     recipe = repr([FOCAL_LENGTH, DISTANCE, SHOULDER, ARM, CAMERAS, RINGS, COLOURS, SIZES, TURN, SWING, FACES, LIGHT, factors.sizes])
     return hashlib.sha256(recipe.encode()).hexdigest()
 
