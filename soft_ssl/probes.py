@@ -188,6 +188,7 @@ class RidgeProbes(Probes):
         values: np.ndarray,  # `(n, F)`: factor values of the same images
     ) -> None:
         "Takes in training images, and adds up what they say, many at once."
+        features = features if features.is_floating_point() else features.double()  # int8 is for what is counted
         super().add(features.to(torch.int8) if is_one_hot(features) else features, values)
         if sum(map(len, self.features)) >= ROWS_AT_ONCE:
             self.add_up()
@@ -591,7 +592,7 @@ def score_probes(
 def linear_probe(
     method: HasFeatures,
     data: SplitData,
-    ridge: float = 1.0,  # alpha of the probes; 0 chooses from several for each feature and factor, on val
+    ridge: float = 1.0,  # alpha of the probes; 0 chooses from several for each feature and factor, on val, whose own scores are a little too good then
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
