@@ -285,7 +285,7 @@ def plot_traversal(latents: Latents, way: Traversal) -> Figure:
     strip.set_title(f"{way.factor} at {', '.join(str(way.codes.values[t, latents.factors.names.index(way.factor)]) for t in frames)}", fontsize="small")
     heat.imshow(way.moved[shown], aspect="auto", cmap="viridis", vmin=0, vmax=1)
     heat.grid(False)
-    distance = "total variation distance" if has_symbols else "sixths of a standard deviation"
+    distance = "total variation distance" if has_symbols else "difference of z, divided by 6 standard deviations"
     heat.set_title(f"distance from the first position (dark 0, yellow 1): {distance}", fontsize="x-small", loc="left")
     heat.set(xlabel=way.factor, yticks=range(len(shown)), yticklabels=[f"group {g}" if has_symbols else f"z {g}" for g in shown])
     for y, g in enumerate(shown if has_symbols else ()):
