@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'TIMED_IMAGES', 'WORTH_CHANGING', 'THREADS', 'M_MMAP_MAX',
            'M_TRIM_THRESHOLD', 'OUT_OF_MEMORY', 'process_state', 'Mode', 'possible_modes', 'is_compiled',
            'compile_encoders', 'seconds_a_step', 'processor', 'mode_seconds', 'imitates_bf16', 'first_says',
-           'milliseconds', 'choose_mode', 'using_threads', 'choose_threads', 'keep_memory', 'stop_signal',
+           'in_milliseconds', 'choose_mode', 'using_threads', 'choose_threads', 'keep_memory', 'stop_signal',
            'ignore_signals', 'out_of_memory', 'release_memory', 'free_memory', 'oom_advice']
 
 # %% ../nbs/93_devices.ipynb #b7b08a37
@@ -201,7 +201,7 @@ def first_says(
     return said
 
 
-def milliseconds(seconds: float) -> str:
+def in_milliseconds(seconds: float) -> str:
     "With three digits, and none after the point from 100 ms on."
     return f"{1000 * seconds:,.0f} ms" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
 
@@ -222,7 +222,7 @@ def choose_mode(
             images = example()
             some = images if images.device.type == "cuda" else images[:TIMED_IMAGES]
             seconds = mode_seconds(encoders, some, [Mode("fp32", False), Mode("bf16", False)] if imitated and len(modes) == 1 else modes)
-        said = ", ".join(f"{name}: {milliseconds(spent)}" for name, spent in seconds.items())
+        said = ", ".join(f"{name}: {in_milliseconds(spent)}" for name, spent in seconds.items())
         for number, mode in enumerate(modes):
             chosen = number if seconds[mode.name] < WORTH_CHANGING * seconds[modes[chosen].name] else chosen
         if len(modes) > 1:
@@ -270,7 +270,7 @@ def choose_threads(
                 if number < best and spent[number] > WORTH_CHANGING * spent[best]:
                     break
                 best = number
-        print(f"{best} thread{'s' * (best > 1)} (a step of the encoder: {', '.join(f'{n}: {milliseconds(seconds)}' for n, seconds in spent.items())})", file=sys.stderr)
+        print(f"{best} thread{'s' * (best > 1)} (a step of the encoder: {', '.join(f'{n}: {in_milliseconds(seconds)}' for n, seconds in spent.items())})", file=sys.stderr)
     return str(first_says(best))
 
 # %% ../nbs/93_devices.ipynb #39afe7cb
