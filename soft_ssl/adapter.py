@@ -19,7 +19,7 @@ from .experiment import method_class
 from .learner import ImageBatches, ImageRows, own_part, stream_seed
 from .method import Method, Progress, make_parts
 from .networks import Encoder, InputNorm
-from .views import VIEWS
+from .views import find_view
 
 # %% ../nbs/05c_adapter.ipynb #6f7bc9c7
 @torch.no_grad()
@@ -33,14 +33,13 @@ def view_features(
 ) -> Tensor:  # float32 `(N, n_views, D)`
     "What a frozen backbone says of a few views of each image. Raises `ValueError` for an unknown augmentation, or features that are not finite."
     check_at_least(2, n_views=n_views)
-    if augment not in VIEWS:
-        raise ValueError(f"augment must be one of {', '.join(VIEWS)}, but is {augment!r}")
+    view = find_view(augment)
     backbone.eval()
     device, parts = next(backbone.parameters(), torch.empty(0)).device, []
     for start in tqdm(range(0, len(images), batch_size), desc="features of views", unit=" batches", leave=False):
         batch = images[torch.arange(start, min(start + batch_size, len(images)))]
-        generator = torch.Generator().manual_seed(stream_seed(seed, "prepare", start))
-        parts.append(torch.stack([backbone(VIEWS[augment](batch.to(device), generator)).float().cpu() for _ in range(n_views)], 1))
+        generator = torch.Generator().manual_seed(stream_seed(seed, "first", start))
+        parts.append(torch.stack([backbone(view(batch.to(device), generator)).float().cpu() for _ in range(n_views)], 1))
     features = torch.cat(parts)
     if not features.isfinite().all():
         raise ValueError("the backbone gives features that are not finite: are its weights sound?")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TYPE_CHECKING
 
 from .cli import nearest, plain, say
-from .datasets import DATASETS, SOURCES, load, prepare, recipe
+from .datasets import DATASETS, SOURCES, build_file, load, recipe
 from .devices import COMPILES, PRECISIONS
 from .files import printable
 from soft_ssl.experiment import (
@@ -280,26 +280,26 @@ def download_command(words: list[str]) -> None:
             fashion_mnist(args.data_path, True, args.archive or "")
         sizes = {part: len(image_data(args.dataset, args.data_path, part == "train")) for part in ("train", "test")}
         print(f"{args.dataset} in {printable(args.data_path)}: " + ", ".join(f"{part} {size:,}" for part, size in sizes.items()))
-        print(f"next: soft-ssl train byol --dataset {args.dataset} --data_path {args.data_path}")
+        print(f"next: soft-ssl train byol --dataset {args.dataset} --data_path {printable(args.data_path)}")
         return
     about = recipe(args.dataset)
     about.split.at(args.K).grid(about.factors)  # a wrong K is said before anything is fetched or drawn
     source = "original" if args.source == "auto" else args.source
     try:
-        path = prepare(args.dataset, args.data_path, source, args.archive)
+        path = build_file(args.dataset, args.data_path, source, args.archive)
     except ConnectionError as error:
-        drawn = args.dataset if DATASETS[args.dataset].render else "mpi3d"
-        offer = f"soft-ssl download {drawn} {args.data_path} {args.K} --source rendered"
+        drawn = args.dataset if about.render else "mpi3d"
+        offer = f"soft-ssl download {drawn} {printable(args.data_path)} {args.K} --source rendered"
         raise ConnectionError(
             f"{error}: go online and repeat it, or draw images instead with `{offer}`"
         ) from error
     data = load(args.dataset, args.K, data_path=args.data_path, source=source)
-    print(f"{path}: {len(data.dataset):,} images, source: {data.dataset.source}")
+    print(f"{printable(path)}: {len(data.dataset):,} images, source: {data.dataset.source}")
     sizes = {"training combinations": len(data.splits.train) + len(data.splits.iid)} | {
         p: len(rows) for p, rows in data.splits._asdict().items()
     }
     print(f"K={args.K}: " + ", ".join(f"{part} {size:,}" for part, size in sizes.items()))
-    print(f"next: soft-ssl train byol --dataset {args.dataset} --dataset_K {args.K} --data_path {args.data_path}")
+    print(f"next: soft-ssl train byol --dataset {args.dataset} --dataset_K {args.K} --data_path {printable(args.data_path)}")
 
 
 def train_command(words: list[str]) -> None:
@@ -334,14 +334,14 @@ def evaluate_command(words: list[str]) -> None:
     args = {key: value for key, value in vars(parser.parse(words)).items() if key not in ("method", "evaluation")}
     assert name is not None  # `parse` leaves where help was asked for
     run = RunFolder(args["run_path"])
-    trained = read_run_config(run).get("method")
-    if trained != method:
-        parser.error(f"{run.path} is a run of {trained}, not of {method}")
+    config = read_run_config(run)
+    if config.get("method") != method:
+        parser.error(f"{printable(run.path)} is a run of {config.get('method')}, not of {method}")
     scores = evaluate(evaluation=find_evaluation(name), **args)
-    print_evaluation(scores, name, f"{run.path.resolve().name}, {args['checkpoint']} checkpoint")
+    print_evaluation(scores, name, f"{run_title(config)}, {args['checkpoint']} checkpoint")
     table = evaluation_file(run, find_evaluation(name), args.get("factor", ""))
     figure = table.with_suffix(".png")
-    print(f"table: {table}" + f"\nfigure: {figure}" * figure.exists())
+    print(f"table: {printable(table)}" + f"\nfigure: {printable(figure)}" * figure.exists())
 
 
 def repeat_command(words: list[str]) -> None:
@@ -385,7 +385,7 @@ def print_scores(run: RunFolder) -> None:
     "Prints what a run came to: untrained and trained, and where its files are."
     config = read_run_config(run)
     if not run.evaluations_file.exists():
-        print(f"run folder: {run.path}")
+        print(f"run folder: {printable(run.path)}")
         return
     history = probe_history(run)
     title = run_title(config)
@@ -395,10 +395,10 @@ def print_scores(run: RunFolder) -> None:
         first, final = (score_table(history[history["step"] == step].drop(columns="oracle")) for step in (0, last))
         both = (first.map("{:.3f}".format) + " → " + final.map("{:.3f}".format)).reset_index()
         print("\nuntrained → trained:\n" + both.to_markdown(index=False, floatfmt=".3f"))
-    print(f"\nrun folder: {run.path} (best checkpoint chosen on {config['select_on']})")
+    print(f"\nrun folder: {printable(run.path)} (best checkpoint chosen on {config['select_on']})")
     if run.figures_folder.exists():
-        print(f"figures:    {', '.join(str(file) for file in sorted(run.figures_folder.iterdir()))}")
-    print(f"next:       soft-ssl evaluate {config['method']} toposim --run_path {run.path}")
+        print(f"figures:    {', '.join(printable(file) for file in sorted(run.figures_folder.iterdir()))}")
+    print(f"next:       soft-ssl evaluate {config['method']} toposim --run_path {printable(run.path)}")
 
 
 def benchmark_command(words: list[str]) -> None:

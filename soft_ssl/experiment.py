@@ -29,7 +29,7 @@ from .datasets import SplitData, load, load_drawn
 from .decorrelation import BarlowTwins, VICReg
 from .devices import choose_threads, process_state
 from .files import complete_file, find_named, printable
-from .learner import ImageBatches, PictureBatches, count_steps, encoders_of, fit, mode_of, stream_seed
+from .learner import ImageBatches, PictureBatches, count_steps, encoders_of, fit, mode_of, plot_metrics, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
 from .metrics import collapse, disentanglement, toposim
 from .networks import extra, make_encoder
@@ -43,19 +43,18 @@ from .transfer import PLOTS, finetune, knn, linear, numbers, online_probes, tau_
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 # %% auto #0
 __all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMPONENTS', 'ALIASES', 'NOT_ASKED', 'RANGES',
            'NOT_IN_RUN_ID', 'LATER', 'SCORE_COLUMNS', 'TIMED_STEPS', 'NOT_SHOWN', 'SORT', 'CLUSTERS', 'JOB_HOURS',
            'find_evaluation', 'find_evaluations', 'evaluation_options', 'scores_in_training', 'Option', 'options_of',
            'method_class', 'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options',
-           'decides', 'data_word', 'run_name', 'run_title', 'plot_metrics', 'save_figures', 'build_method', 'load_data',
-           'make_batches', 'about_data', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'steps_of',
-           'is_finished', 'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change',
-           'begun', 'resolve', 'estimated_time', 'train_in', 'read_run_config', 'run_config', 'load_run_data',
-           'load_pretrained', 'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs',
-           'sortable_page', 'Job', 'submit']
+           'decides', 'data_word', 'run_name', 'run_title', 'save_figures', 'build_method', 'load_data', 'make_batches',
+           'about_data', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'steps_of', 'is_finished',
+           'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change', 'begun', 'resolve',
+           'estimated_time', 'train_in', 'read_run_config', 'run_config', 'load_run_data', 'load_pretrained',
+           'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs', 'sortable_page', 'Job',
+           'submit']
 
 # %% ../nbs/04_experiment.ipynb #b471ae67
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
@@ -274,6 +273,8 @@ def check_options(
             raise ValueError(f"{name}{place} must be {kind}, but is {value!r}")
         if option.kind in (int, float) and value not in (allowed := range_of(name, owner)):
             raise ValueError(f"{name}{place} must be {allowed}{' and finite' * (value == math.inf)}, but is {value}")
+        if option.kind is list and option.default and all(isinstance(part, Integral) for part in option.default) and not all(isinstance(part, Integral) for part in value):
+            raise ValueError(f"{name}{place} must be whole numbers, but is {value}")
         plain[name] = option.kind(value)
     return plain
 
@@ -312,24 +313,6 @@ def run_title(config: dict[str, Any]) -> str:
     parts = [config.get("split"), f"K={config['dataset_K']}" if "dataset_K" in config else "", f"turn {config['turn']}" if config.get("turn") else ""]
     held_back = "".join(f", {part}" for part in parts if part)
     return f"{config['method']}, {config['bottleneck']}, {config['dataset']} ({config['data_file']['source']}){held_back}"
-
-
-def plot_metrics(
-    metrics: pd.DataFrame,  # a row for each logged step, with a column `step`
-    title: str,
-) -> Figure:
-    "Loss, entropy and spread of the features over the steps."
-    import matplotlib.pyplot as plt
-
-    units = {"loss": "loss", "entropy_given_x": "H(y|x) (bits)", "feature_std": "std of z"}
-    shown = [name for name in units if name in metrics]
-    fig, axes = plt.subplots(1, len(shown), figsize=(3 * len(shown), 2.3), squeeze=False)
-    for ax, name in zip(axes[0], shown):
-        ax.plot(metrics["step"], metrics[name])
-        ax.set(xlabel="step", ylabel=units[name])
-    fig.suptitle(title, fontsize="medium")
-    fig.tight_layout()
-    return fig
 
 
 SCORE_COLUMNS = ("feature", "split", "factor", "metric", "chance", "score", "oracle", "skill")
@@ -383,7 +366,7 @@ def make_batches(
         return PictureBatches(picture_batch_source(data), transforms, batch_size, seed, config["workers"])
     images = data.stored("train")
     in_memory = math.prod(data.dataset.image_shape) * len(images) <= image_memory * 1e9
-    labels = torch.from_numpy(data.dataset.factors.distinct(data.dataset.values[images.rows]).astype(np.int64))  # for probes that learn along
+    labels = torch.from_numpy(data.dataset.factors.distinct(data.dataset.values[images.rows]).astype(np.int64))  # for online probes
     return ImageBatches(images[:] if in_memory else images, config["augment"], batch_size, seed, labels)
 
 
@@ -442,7 +425,7 @@ def full_config(
     method: str,
     chosen: dict[str, Any],  # options that go over the defaults
 ) -> dict[str, Any]:  # `method`, and every option with its value
-    "Raises `ValueError` for an option that does not exist, is of another kind or out of range."
+    "The whole configuration of a run: what was chosen over the defaults. Raises `ValueError` for an option that does not exist, is of another kind or out of range."
     shaping = {name: str(chosen[name]) for name in SHAPING if chosen.get(name)}
     options = method_options(method, **shaping)
     if unknown := set(chosen) - set(options):
@@ -517,8 +500,9 @@ def run_folder(
 
 
 def may_change(config: dict[str, Any]) -> set[str]:
-    "The options that a run may be gone on with other values of. A schedule that ends decides every step, so its end is none of them."
-    return set(NOT_IN_RUN_ID) - (set() if config["scheduler"] == "constant" else {"max_steps"})
+    "The options that a run may be gone on with other values of. A schedule that ends, of the learning rate or the teacher, decides every step, so its end is none of them."
+    ends = config["scheduler"] != "constant" or config.get("ema_end", 0) not in (0, config.get("ema"))
+    return set(NOT_IN_RUN_ID) - ({"max_steps"} if ends else set())
 
 
 def begun(
@@ -527,7 +511,7 @@ def begun(
     free: set[str],  # options whose values may differ
     reload: bool,  # whether it is to be gone on with
 ) -> dict[str, Any]:  # the configuration that the run in this folder has; empty if a new one starts there
-    "Raises `FileExistsError` or `ValueError` if this run may not go on there. Where there is no checkpoint, nothing can be lost, and a new one starts."
+    "What a run that is already in this folder was trained with. Raises `FileExistsError` or `ValueError` if the one that is asked for may not go on there; where there is no checkpoint, nothing can be lost, and a new one starts."
     if not run.checkpoint_file.exists():
         return {}
     if not reload:
@@ -638,7 +622,7 @@ def read_run_config(run: RunFolder) -> dict[str, Any]:
 def run_config(
     run: RunFolder,
 ) -> tuple[dict[str, Any], dict[str, Option]]:  # what its config.json says, by option, and the options of its method
-    "Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
+    "Reads a run's configuration and checks every value. Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
     config = read_run_config(run)
     options = options_of_config(config)
     # what changes nothing about the weights may be missing: older runs do not have it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,7 +145,7 @@ def export_onnx(
         raise ValueError("a network is exported with the packages onnx and onnxscript: pip install onnx onnxscript") from error
     method, data, _ = load_run(run_path, checkpoint=checkpoint, in_file=False)
     reading = Reading(method.student).cpu().eval()
-    example = data.images("iid", 1), torch.tensor(1.0)
+    example = data.images("train", 1), torch.tensor(1.0)
     with kernels.switched_off(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's own parts
         names = ONNX_OUTPUTS[: len(reading(*example))]
@@ -188,6 +189,8 @@ def write_codes(
     except ImportError as error:
         raise ValueError("codes are written as Parquet, which needs the package pyarrow: pip install pyarrow") from error
     check_at_least(0, tau=tau)
+    if tau == math.inf:
+        raise ValueError("tau must be finite, but is inf")
     method, data, _ = load_run(run_path, data_path, checkpoint)
     if split not in data.splits._fields:
         raise ValueError(f"split must be one of {', '.join(data.splits._fields)}, but is {split!r}")

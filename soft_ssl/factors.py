@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -106,13 +107,15 @@ def create_tables(file: h5py.File, n: int, chunks: tuple[int, ...]) -> tuple[h5p
     return images, file.create_dataset("pixel_moments", (n, chunks[-1], 2), np.float64)
 
 
-def describe(file: h5py.File, values: np.ndarray, factors: Factors, name: str, source: str, sha256: str, stamp: str = "") -> None:
+def describe(file: h5py.File, values: np.ndarray, factors: Factors, name: str, source: str, sha256: str, stamp: str = "", folder: str | Path = "") -> None:
     "Writes all that a file says of its images; arguments as in `write_factor_file`."
     file["factors"] = values.astype(np.int16)
     file.attrs.update(
         name=name, source=source, sha256=sha256, stamp=stamp, version=FILE_VERSION, factor_names=factors.names, factor_sizes=factors.sizes,
         factor_classes=factors.classes, factor_circular=factors.circular, factor_closed=factors.closed,
     )  # fmt: skip
+    if folder:
+        file.attrs["folder"] = np.frombuffer(os.fsencode(folder), np.uint8)  # a name need not be text
 
 
 def tables_digest(file: h5py.File) -> str:  # hexadecimal
@@ -140,6 +143,7 @@ def write_factor_file(
     sha256: str,  # of what it was made from
     show_progress: bool = True,  # in a bar
     stamp: str = "",  # of the folder that it was made from, if it was: `folder_stamp`
+    folder: str | Path = "",  # where that is
 ) -> Path:  # `path`
     "Writes images and factors into one file, complete or not at all."
     import h5py
@@ -147,7 +151,7 @@ def write_factor_file(
     path, done, n = expand(path), 0, len(values)
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file, progress_bar(path, n, disable=not show_progress) as bar:
         check_room(unfinished, values.nbytes)
-        describe(file, values, factors, name, source, sha256, stamp)
+        describe(file, values, factors, name, source, sha256, stamp, folder)
         for chunk in chunks:
             check_room(unfinished, chunk.nbytes)
             if done == 0:
@@ -233,12 +237,12 @@ class FactorDataset:
         try:
             with h5py.File(self.path) as file:
                 check_tables(file)
-                about = {"stamp": "", "factor_closed": (), **file.attrs}  # older files have none of these two
+                about = {"stamp": "", "folder": (), "factor_closed": (), **file.attrs}  # older files have none of these
                 self.values: np.ndarray = file["factors"][:]  # `(N, F)` int16
                 self.moments: np.ndarray = file["pixel_moments"][:]  # `(N, C, 2)`
                 self.image_shape: tuple[int, int, int] = file["images"].shape[1:]  # `(H, W, C)`, as in the file
             self.name, self.source, self.sha256, self.stamp = (str(about[key]) for key in ("name", "source", "sha256", "stamp"))
-            self.version = int(about["version"])
+            self.version, self.folder = int(about["version"]), os.fsdecode(np.array(about["folder"], np.uint8).tobytes())
             words = {key: tuple(str(word) for word in about[f"factor_{key}"]) for key in ("names", "classes", "circular", "closed")}
             self.factors = Factors(sizes=tuple(int(size) for size in about["factor_sizes"]), **words)
             if not ((0 <= self.values) & (self.values < self.factors.sizes)).all():

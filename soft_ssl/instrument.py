@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['VALUE_NAMES', 'SAMPLE', 'DRAG', 'START', 'DTYPES', 'value_names', 'part_table', 'Look', 'look_at', 'scores_in_words',
-           'principal_axes', 'sample_arrays', 'read_arrays', 'show_arrays', 'manifest_of', 'one_thread', 'Instrument',
-           'instrument', 'Drawing', 'export_decoder', 'first_of', 'export_page']
+           'principal_axes', 'sample_arrays', 'read_arrays', 'show_arrays', 'manifest_of', 'Instrument', 'instrument',
+           'Drawing', 'export_decoder', 'first_of', 'export_page']
 
 # %% ../nbs/05b_instrument.ipynb #a22d7e03
 import base64
 import html
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,12 +25,13 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from .datasets import SplitData
+from .devices import using_threads
 from .export import export_onnx, save_onnx
 from .factors import Factors
 from .files import complete_file
 from . import dsprites, mpi3d, shapes3d
 from .latents import Decoder, Latents, decoder_of, edited, is_hard, open_latents, rows_at
-from .runs import read_table
+from .runs import RunFolder, read_table
 
 # %% ../nbs/05b_instrument.ipynb #e77f7540
 VALUE_NAMES = {"dsprites": dsprites.VALUE_NAMES, "mpi3d": mpi3d.VALUE_NAMES, "shapes3d": shapes3d.VALUE_NAMES}
@@ -53,8 +53,8 @@ def part_table(
     factors, dataset = data.dataset.factors, data.dataset
     if len(dataset) != len(factors) or data.split is None:
         return None
-    rule = data.split(dataset.values, factors)
-    grid, classes, kept = np.select([rule.train, rule.val, rule.test], ["train", "val", "test"], "none").reshape(factors.sizes), [], []
+    rule, used = data.split(dataset.values, factors), np.isin(np.arange(len(dataset)), np.concatenate(data.splits))
+    grid, classes, kept = np.select([rule.train & used, rule.val & used, rule.test & used], ["train", "val", "test"], "none").reshape(factors.sizes), [], []
     for axis, size in enumerate(factors.sizes):
         slices = np.moveaxis(grid, axis, 0).reshape(size, -1)
         same_as = [next(i for i in range(k + 1) if np.array_equal(slices[i], slices[k])) for k in range(size)]
@@ -78,7 +78,7 @@ def look_at(
 ) -> Look:
     "Opens a run, its best weights where these are all there is, and its decoder, which is trained (in half a minute) if the run has none."
     if not isinstance(run, Latents):
-        run = open_latents(run, checkpoint="last" if Path(run, "last.ckpt").exists() else "best", n_images=SAMPLE)
+        run = open_latents(run, checkpoint="last" if RunFolder(run).checkpoint_file.exists() else "best", n_images=SAMPLE)
     return Look(run, decoder_of(run), title, scores_in_words(run.path))
 
 
@@ -173,17 +173,6 @@ def manifest_of(
 DTYPES = {np.dtype(np.uint8): "U8", np.dtype(np.int16): "I16", np.dtype(np.float32): "F32"}
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    "Computes on one thread: for one image, waiting for a second thread takes longer than its share of the work."
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Instrument(anywidget.AnyWidget):
     "The instrument on networks that the kernel has open."
 
@@ -207,7 +196,7 @@ class Instrument(anywidget.AnyWidget):
     ) -> dict[str, np.ndarray]:
         "The answer to a request. Raises `ValueError` for one that is not known."
         look = self.looks[request["network"]] if "network" in request else next(iter(self.looks.values()))
-        with one_thread():
+        with using_threads(1):  # for one image, waiting for a second thread takes longer than its share of the work
             return self.arrays(look, request)
 
     def arrays(self, look: Look, request: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -25,10 +24,9 @@ from .datasets import SplitData
 from .experiment import load_run, run_title
 from .factors import ImageData
 from .splits import Splits
-from .files import complete_file
 from .metrics import factor_distance, information, usage
 from .probes import RidgeProbes, linear_probe
-from .runs import RunFolder, load_strict, load_weights, weights_checksum
+from .runs import RunFolder, load_strict, load_weights, save_weights, weights_checksum
 from .learner import ImageBatches, fit
 from .method import Method, Objective, Progress
 
@@ -166,7 +164,7 @@ def open_latents(
 ) -> Latents:
     "A run, ready to be looked at. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or from other data."
     method, data, config = load_run(run_path, data_path, checkpoint, in_file=False)
-    return Latents(method, data, run_title(config), n_images, Path(run_path))
+    return Latents(method, data, run_title(config), n_images, RunFolder(run_path).path)
 
 # %% ../nbs/03b_latents.ipynb #c285f07a
 def changed(before: Codes | None, now: Codes) -> np.ndarray:  # `(L,)` bool
@@ -229,6 +227,7 @@ def plot_codes(
         axes[0, i].axis("off")
         axes[0, i].set_title(titles[i] if titles else "")
         draw_code(axes[1, i], latents, codes, i, changed(first, Codes(*(part[i : i + 1] for part in codes))) if mark else None)
+    fig.suptitle(latents.title, fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
 
@@ -252,7 +251,7 @@ def traverse(
     factor: str,  # name of the one that runs
     values: tuple[int, ...],  # of all factors; where the running one stands does not matter
 ) -> Traversal:
-    "Raises `ValueError` for an unknown factor."
+    "Moves an image along one factor, the others held, and follows its code. Raises `ValueError` for an unknown factor."
     factors = latents.factors
     if factor not in factors.names:
         raise ValueError(f"the factor must be one of {', '.join(factors.names)}, but is {factor!r}")
@@ -294,6 +293,7 @@ def plot_traversal(latents: Latents, way: Traversal) -> Figure:
             heat.text(t - 0.4, y, symbols[t], va="center", fontsize="x-small", color="white" if way.moved[g, t] < 0.6 else "black")
             if t:
                 heat.plot([t - 0.5] * 2, [y - 0.5, y + 0.5], color=MARK, lw=2)
+    fig.suptitle(latents.title, fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
 
@@ -341,6 +341,7 @@ def plot_group(latents: Latents, group: int) -> Figure:
         right.axvline(edge - 0.5, color="black", lw=0.8)
     left.set_title(f"images that use each symbol of group {group} most" if latents.n_symbols else f"images by number {group} of z", fontsize="small")
     right.set_title("weights of a linear probe, as parts of each factor's largest", fontsize="small")
+    fig.suptitle(latents.title, fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
 
@@ -455,18 +456,16 @@ def fit_decoder(
 # %% ../nbs/03b_latents.ipynb #6b56444e
 def save_decoder(decoder: Decoder, latents: Latents, path: Path) -> None:
     "Keeps a decoder, and for which student it is."
-    about = {"student": weights_checksum(latents.method.student), "sizes": json.dumps([decoder.n_features, decoder.channels, decoder.side])}
-    with complete_file(path) as unfinished:
-        save_file(decoder.state_dict(), unfinished, about)
+    save_weights(decoder, path, student=weights_checksum(latents.method.student), sizes=json.dumps([decoder.n_features, decoder.channels, decoder.side]))
 
 
 def load_decoder(latents: Latents, path: Path) -> Decoder:
-    "Raises `ValueError` if the file is damaged, or of a decoder for other weights."
+    "The decoder that `save_decoder` kept. Raises `ValueError` if the file is damaged, or of a decoder for other weights."
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata()
-            decoder = Decoder(*json.loads(about["sizes"]))
-            decoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118, it is no dict
+        decoder = Decoder(*json.loads(about["sizes"]))
+        load_strict(decoder, load_weights(path))
     except Exception as error:  # safetensors raises its own kinds
         raise ValueError(f"{path} is damaged or no decoder ({error}): delete it, and it is trained again") from error
     if about["student"] != weights_checksum(latents.method.student):
@@ -504,7 +503,7 @@ def decoder_errors(
     pairs = {
         "drawn from the code, against its image": (drawn, sample.images),
         "mean image, against the image": (mean, sample.images),
-        "drawn from the code, against the nearest other image": (drawn[chosen], sample.images[[nearest(latents, sample.vectors[i], 2)[0][1] for i in chosen]]),
+        "drawn from the code, against the nearest other image": (drawn[chosen], sample.images[[next(j for j in nearest(latents, sample.vectors[i], 2)[0] if j != i) for i in chosen]]),
     }
     if sample.has_symbols:
         edits = [{int(rng.integers(latents.n_groups)): int(rng.integers(latents.n_symbols))} for _ in chosen]
@@ -548,6 +547,7 @@ def plot_edits(latents: Latents, edits: list[tuple[int, int, int, np.ndarray, np
     ax.grid(False)
     ax.set(yticks=[side * (i + 0.5) for i in range(4)], yticklabels=["image", "drawn", "edited", "nearest"], xticks=[side * (i + 0.5) for i in range(len(edits))])
     ax.set_xticklabels([f"group {group}\n{sample.symbols[image, group]} to {symbol}" for image, group, symbol, *_ in edits], fontsize="x-small")
+    fig.suptitle(latents.title, fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
 
@@ -574,18 +574,19 @@ def history(
     method, data, config = load_run(run_path, data_path)
     if not run.snapshots():
         raise FileNotFoundError(f"{run_path} has no snapshots: train it with snapshot_every above 0")
-    rows = np.sort(np.random.default_rng(0).choice(np.concatenate(data.splits), n_images, replace=False))
+    images = np.concatenate(data.splits)
+    rows = np.sort(np.random.default_rng(0).choice(images, min(n_images, len(images)), replace=False))
     codes, shares, table, read = [], [], [], []
     for step, file in tqdm(run.snapshots().items(), desc="snapshots"):
         load_strict(method.student, load_weights(file))
         codes.append(codes_of(method, data, rows))
-        scores = linear_probe(method, data, ridge=config["ridge"], n_sub_train=n_probe, n_sub_test=n_probe // 2, test_batch_size=n_probe, oracle=False)
+        scores = linear_probe(method, data, ridge=config["ridge"], norm_feats=config["norm_feats"], n_sub_train=n_probe, n_sub_test=n_probe // 2, test_batch_size=n_probe, oracle=False)
         scores = scores[scores["feature"] == ("one_hot" if codes[-1].has_symbols else "encoded")]
         read.append(scores[["split", "factor", "metric", "chance", "score"]].assign(step=step))
         row = {"step": step}
         if codes[-1].has_symbols:
             shares.append((codes[-1].symbols[..., None] == np.arange(codes[-1].probabilities.shape[2])).mean(0))
-            row |= {"entropy": float(entropy(torch.from_numpy(codes[-1].probabilities)).mean()), "used": float(usage(codes[-1].symbols, shares[-1].shape[1])[1].mean())}
+            row |= {"entropy_given_x": float(entropy(torch.from_numpy(codes[-1].probabilities)).mean()), "symbols_used": float(usage(codes[-1].symbols, shares[-1].shape[1])[1].mean())}
         table.append(row)
     return History(run_title(config), [*run.snapshots()], codes, np.array(shares), pd.DataFrame(table).set_index("step"), pd.concat(read, ignore_index=True))
 
@@ -600,8 +601,8 @@ def plot_history(told: History) -> Figure:
     fig, axes = plt.subplots(1, len(panels), figsize=(1.9 * len(panels), 2.3), squeeze=False)
     for ax, panel in zip(axes[0], panels):
         if panel == "code":
-            ax.plot(told.steps, told.table["entropy"] / np.log2(told.shares.shape[2]), marker=".", color="#56b4e9", label="entropy / largest")
-            ax.plot(told.steps, told.table["used"], marker=".", color="#cc79a7", label="symbols used")
+            ax.plot(told.steps, told.table["entropy_given_x"] / np.log2(told.shares.shape[2]), marker=".", color="#56b4e9", label="H(y|x) / largest")
+            ax.plot(told.steps, told.table["symbols_used"], marker=".", color="#cc79a7", label="symbols used")
             ax.set_title("code")
         else:
             scores = told.scores[told.scores["factor"] == panel]

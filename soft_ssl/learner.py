@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from typing import Any, NamedTuple, Protocol, TYPE_CHECKING
 
 import numpy as np
@@ -30,22 +30,24 @@ from .factors import StoredImages
 from .method import Method, Network, Objective, Progress, collapsed
 from .networks import CNN, extra, synchronized
 from .runs import COLLAPSE_COLUMNS, RunFolder, load_strict
-from .views import VIEWS
+from .views import find_view
 
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import DisplayHandle
+    from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SECONDS_BETWEEN_CHECKPOINTS', 'SAVING_SHARE',
-           'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'Pictures', 'Views', 'PictureBatches',
-           'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal', 'FiniteCheck', 'Metrics',
-           'ProgressBar', 'in_notebook', 'LivePlot', 'FirstStep', 'settle_norms', 'settling_images', 'settled',
-           'Snapshots', 'Evaluation', 'check_not_negative', 'from_environment', 'Resume', 'stateful', 'Checkpoints',
-           'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit', 'encoders_of', 'mode_of', 'fit']
+__all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SETTLING_IMAGES', 'SECONDS_BETWEEN_CHECKPOINTS',
+           'SAVING_SHARE', 'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'Pictures', 'Views',
+           'PictureBatches', 'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal',
+           'FiniteCheck', 'Metrics', 'ProgressBar', 'in_notebook', 'plot_metrics', 'LivePlot', 'settle_norms',
+           'settling_images', 'FirstStep', 'CompiledEncoders', 'Snapshots', 'Evaluation', 'check_not_negative',
+           'from_environment', 'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps',
+           'check_fit', 'encoders_of', 'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
-STREAMS = ("weights", "order", "step", "prepare", "views", "features", "noise")
+STREAMS = ("weights", "order", "step", "first", "views", "features", "noise")
 
 
 def stream_seed(
@@ -106,10 +108,8 @@ class ImageBatches:
         n_views: int = 2,
     ):
         "Raises `ValueError` for an unknown augmentation or a number out of range."
-        if augment not in VIEWS:
-            raise ValueError(f"augment must be one of {', '.join(VIEWS)}, but is {augment!r}")
         check_at_least(2, train_batch_size=batch_size)
-        self.images, self.augment, self.batch_size, self.seed, self.labels, self.n_views = images, augment, batch_size, seed, labels, n_views
+        self.images, self.view, self.batch_size, self.seed, self.labels, self.n_views = images, find_view(augment), batch_size, seed, labels, n_views
 
     def __len__(self) -> int:
         "How many images there are."
@@ -127,11 +127,11 @@ class ImageBatches:
     ) -> list[Tensor]:  # uint8 `(B / P, C, H, W)` each
         "This process's part of the batch's views."
         generator = torch.Generator().manual_seed(stream_seed(self.seed, stream, number))
-        return [own_part(VIEWS[self.augment](images, generator)) for _ in range(self.n_views)]
+        return [own_part(self.view(images, generator)) for _ in range(self.n_views)]
 
     def first_views(self, number: int, device: torch.device) -> list[Tensor]:
         "Views of a batch that is seen before the first step, other than those it is trained with."
-        return self.views(self.images[self.index(number)].to(device), number, "prepare")
+        return self.views(self.images[self.index(number)].to(device), number, "first")
 
     def read(
         self,
@@ -212,7 +212,7 @@ class PictureBatches:
 
     def first_views(self, number: int, device: torch.device) -> list[Tensor]:
         "Views of a batch that is seen before the first step, other than those it is trained with."
-        views = Views(self.pictures, self.transforms, self.seed, "prepare")
+        views = Views(self.pictures, self.transforms, self.seed, "first")
         return [torch.stack(seen).to(device) for seen in zip(*(views[place][0] for place in self.asked(number)))]
 
     def read(
@@ -301,7 +301,7 @@ class Callback:
         "After the last step, or after `before_fit` if there was none to make."
 
     def on_error(self, learner: Learner, error: Exception) -> None:
-        "After a step that failed; may raise a clearer error."
+        "After a step failed, or what comes before the first; may raise a clearer error."
 
     def close(self, learner: Learner) -> None:
         "At the end, whatever happened."
@@ -337,6 +337,8 @@ class Learner:
         self.accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=[ddp], **accelerate)
         self.method, self.batches, self.optimizer, self.schedule, self.steps = method.to(self.device).train(), batches, optimizer, schedule, steps
         self.accumulate, self.seed, self.callbacks = accumulate, seed, callbacks
+        self.model: nn.Module = method  # until it is prepared for many processes
+        self.batch: Batch | None = None  # the one that is computed
         if n_processes() > 1:
             synchronized(method, self.device)
         self.done, self.resumed, self.stopping, self.evaluated = 0, False, False, False
@@ -456,7 +458,7 @@ class FiniteCheck(Callback):
         learner: Learner,
         finite: Tensor | bool | None = None,  # None looks at the weights as well
     ) -> None:
-        "Raises `FloatingPointError`."
+        "Raises `FloatingPointError` where a loss or a weight is not finite."
         if finite is None:
             finite = bool(self.finite) and all(p.isfinite().all() for p in learner.method.parameters())
         if learner.agreed(not finite):
@@ -543,6 +545,24 @@ def in_notebook() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
+def plot_metrics(
+    metrics: pd.DataFrame,  # a row for each logged step, with a column `step`
+    title: str,
+) -> Figure:
+    "Loss, entropy and spread of the features over the steps."
+    import matplotlib.pyplot as plt
+
+    units = {"loss": "loss", "entropy_given_x": "H(y|x) (bits)", "feature_std": "std of z"}
+    shown = [name for name in units if name in metrics]
+    fig, axes = plt.subplots(1, len(shown), figsize=(3 * len(shown), 2.3), squeeze=False)
+    for ax, name in zip(axes[0], shown):
+        ax.plot(metrics["step"], metrics[name])
+        ax.set(xlabel="step", ylabel=units[name])
+    fig.suptitle(title, fontsize="medium")
+    fig.tight_layout()
+    return fig
+
+
 class LivePlot(Callback):
     "Loss and entropy, drawn again in a notebook every two seconds; outside a notebook it does nothing."
 
@@ -560,37 +580,19 @@ class LivePlot(Callback):
 
     def draw(self, learner: Learner) -> None:
         "Draws all rows so far."
-        import pandas as pd
-
         if not self.wanted or len(learner.rows) < 2 or not learner.accelerator.is_main_process:
             return
         import matplotlib.pyplot as plt
+        import pandas as pd
         from IPython.display import display
 
-        table = pd.DataFrame(learner.rows)
-        names = [name for name in ("loss", "entropy_given_x", "feature_std") if name in table]
-        fig, axes = plt.subplots(1, len(names), figsize=(2.8 * len(names), 2), squeeze=False)
-        for ax, name in zip(axes[0], names):
-            ax.plot(table["step"], table[name])
-            ax.set(xlabel="step", ylabel="H(y|x) (bits)" if name == "entropy_given_x" else name)
-        fig.suptitle(f"{type(learner.method).__name__} training", fontsize="medium")
-        fig.tight_layout()
+        fig = plot_metrics(pd.DataFrame(learner.rows), f"{type(learner.method).__name__} training")
         self.handle = self.handle or display(display_id=True)
         self.handle.update(fig)
         plt.close(fig)
         self.drawn = time.monotonic()
 
 # %% ../nbs/01g_learner.ipynb #bac1fd8d
-class FirstStep(Callback):
-    "What a method does before its first step."
-
-    def before_fit(self, learner: Learner) -> None:
-        if not learner.resumed:
-            torch.manual_seed(stream_seed(learner.seed, "prepare"))
-            with learner.accelerator.autocast():
-                learner.method.before_first_step(lambda number: learner.batches.first_views(number, learner.device))
-
-
 @torch.no_grad()
 def settle_norms(
     student: Network,
@@ -610,32 +612,40 @@ def settle_norms(
     return student.train(training)
 
 
-SETTLING_BATCHES = 8
+SETTLING_BATCHES, SETTLING_IMAGES = 8, 1024  # at most so many batches, and no further one after so many images
 
 
 def settling_images(
     batches: ImageBatches | PictureBatches,
     device: torch.device,
 ) -> Iterator[Tensor]:  # uint8 `(B, C, H, W)` each
-    "A view of each of some batches, other than those that are trained with."
-    return (batches.first_views(number, device)[0] for number in range(SETTLING_BATCHES))
+    "A view of each image of some batches, other than the views that are trained with."
+    n = max(1, min(SETTLING_BATCHES, SETTLING_IMAGES // batches.batch_size))
+    return (batches.first_views(number, device)[0] for number in range(n))
 
 
-@contextmanager
-def settled(learner: Learner) -> Iterator[None]:
-    "An untrained student as it is to be looked at: with settled BatchNorms, on all processes alike. Afterwards they are as they were, so that training does not depend on who looks."
-    student = getattr(learner.method, "student", None)
-    if learner.done or student is None:
-        yield
-        return
-    before = {name: buffer.clone() for name, buffer in student.named_buffers()}
-    try:
-        with learner.accelerator.autocast():
-            settle_norms(student, settling_images(learner.batches, learner.device))
-        yield
-    finally:
-        for name, buffer in student.named_buffers():
-            buffer.copy_(before[name])
+class FirstStep(Callback):
+    "Before a run's first step: settled BatchNorms in the student, and what its method has to fill."
+
+    def before_fit(self, learner: Learner) -> None:
+        if learner.resumed:
+            return
+        torch.manual_seed(stream_seed(learner.seed, "first"))
+        try:
+            with learner.accelerator.autocast():
+                if (student := getattr(learner.method, "student", None)) is not None:
+                    settle_norms(student, settling_images(learner.batches, learner.device))
+                learner.method.before_first_step(lambda number: learner.batches.first_views(number, learner.device))
+        except (RuntimeError, MemoryError) as error:
+            learner.call("on_error", error)
+            raise
+
+
+class CompiledEncoders(Callback):
+    "Compiles the encoders, after all that they do only once."
+
+    def before_fit(self, learner: Learner) -> None:
+        compile_encoders(encoders_of(learner.method), learner.batches.first_views(0, learner.device)[0], learner.accelerator.autocast)
 
 
 class Snapshots(Callback):
@@ -658,9 +668,8 @@ class Snapshots(Callback):
 
     def save(self, learner: Learner) -> None:
         "At the step that is done."
-        with settled(learner):
-            if learner.accelerator.is_main_process:
-                self.run.save_snapshot(learner.method.student, learner.done)
+        if learner.accelerator.is_main_process:
+            self.run.save_snapshot(learner.method.student, learner.done)
 
 # %% ../nbs/01g_learner.ipynb #492f13c3
 class Evaluation(Callback):
@@ -701,15 +710,14 @@ class Evaluation(Callback):
 
     def evaluate(self, learner: Learner) -> None:
         "On the first process, while the others wait."
-        with settled(learner):
-            if learner.accelerator.is_main_process:
-                table, score = self.function(learner.method)
-                if self.run is not None:
-                    if score > self.best:
-                        self.run.save_best(learner.method)
-                    self.run.append(self.run.evaluations_file, table.assign(step=learner.done, skill=score))
-                self.best = max(self.best, score)
-            learner.accelerator.wait_for_everyone()
+        if learner.accelerator.is_main_process:
+            table, score = self.function(learner.method)
+            if self.run is not None:
+                if score > self.best:
+                    self.run.save_best(learner.method)
+                self.run.append(self.run.evaluations_file, table.assign(step=learner.done, skill=score))
+            self.best = max(self.best, score)
+        learner.accelerator.wait_for_everyone()
 
 # %% ../nbs/01g_learner.ipynb #a288a1b2
 SECONDS_BETWEEN_CHECKPOINTS = 10.0  # unless SOFT_SSL_CHECKPOINT_SECONDS says another number
@@ -752,7 +760,7 @@ class Resume(Callback):
         learner.accelerator.wait_for_everyone()
 
     def restore(self, learner: Learner) -> int:  # steps that are done
-        "Raises `ValueError` if the checkpoint is damaged or of other options."
+        "Fills method, optimizer and callbacks from the checkpoint. Raises `ValueError` if it is damaged or of other options."
         state = self.run.load_checkpoint("cpu" if learner.device.type == "cpu" else learner.device)  # torch.load does not know `cpu:0`
         try:
             load_strict(learner.method, state["method"])
@@ -818,7 +826,7 @@ class Checkpoints(Callback):
 
 # %% ../nbs/01g_learner.ipynb #bcee5d0a
 class MemoryAdvice(Callback):
-    "Says which batch size would fit after a step that ran out of memory."
+    "Says which batch size would fit after a step, or what comes before the first, ran out of memory."
 
     def on_error(self, learner: Learner, error: Exception) -> None:
         if not out_of_memory(error) or n_processes() > 1:
@@ -840,7 +848,7 @@ class MemoryAdvice(Callback):
 
 
 class OnlineProbe(Callback):
-    "Probes that learn along, from z, logits and labels."
+    "Online probes: they learn beside the method, from z, logits and labels, and change nothing in it."
 
     def __init__(
         self,
@@ -932,7 +940,7 @@ def fit(
     run: RunFolder | None = None,  # where to keep metrics and checkpoints; None keeps nothing
     evaluate: Callable[[Any], tuple[pd.DataFrame, float]] | None = None,  # gives a table of scores and the one to choose by
     reload: bool = False,  # go on from the run's last checkpoint
-    online: nn.Module | None = None,  # probes that learn along: from features, logits and labels to a loss and metrics
+    online: nn.Module | None = None,  # online probes, which learn beside it: from features, logits and labels to a loss and metrics
     seed: int = 0,  # of the order of images, the views and the noise, at least 0
     max_steps: int = 500,  # steps of the whole run, those before a reload counted in; 0 takes those of `epochs`
     epochs: int = 0,  # times that all images are seen, where max_steps is 0
@@ -950,7 +958,7 @@ def fit(
     lars_eta: float = 0.02,  # of LARS: a layer's step as a part of its weights
     lars_clip: bool = True,  # of LARS: no layer's rate is above the learning rate (LARC)
     exclude_bias_norm: bool = False,  # biases and the weights of norms get neither weight decay nor LARS
-    probe_lr: float = 0.1,  # learning rate of probes that learn along
+    probe_lr: float = 0.1,  # learning rate of online probes
     scheduler: str = "constant",  # constant or cosine
     precision: str = "fp32",  # fp32, bf16, fp16 or auto
     compile: str = "off",  # off, on or auto
@@ -975,7 +983,7 @@ def fit(
     device = process_state().device
     keep_memory(device)
     steps, per_epoch = count_steps(len(batches), batches.batch_size, accumulate, max_steps, epochs)
-    warmup = min(steps, round(warmup_epochs * per_epoch)) if warmup_epochs else warmup_steps
+    warmup = round(warmup_epochs * per_epoch) if warmup_epochs else warmup_steps
     scale = batches.batch_size / 256 if scale_lr else 1.0
     mode = mode_of(method, batches, precision, compile, steps)
     threads = choose_threads(threads, encoders_of(method), lambda: batches.first_views(0, device)[0], mode.precision)
@@ -984,6 +992,8 @@ def fit(
     if run is not None:
         watching.append(Resume(run, reload))
     watching += [finite, Metrics(log_every, run, tracker != "none"), ProgressBar(show_progress), LivePlot(show_progress), FirstStep(), MemoryAdvice()]
+    if mode.compile:
+        watching.append(CompiledEncoders())
     if snapshot_every and run is not None:
         watching.append(Snapshots(run, snapshot_every))
     if evaluate is not None:
@@ -996,8 +1006,6 @@ def fit(
         **({} if tracker == "none" else dict(log_with=tracker, project_dir=None if run is None else run.path)),
     )  # fmt: skip
     with using_threads(torch.get_num_threads() if threads == "default" else int(threads)):
-        if mode.compile:
-            compile_encoders(encoders_of(method), batches.first_views(0, device)[0], learner.accelerator.autocast)
         try:
             learner.fit()
         except Stopped as stopped:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST_SPREAD', 'LEAST_RANK', 'START', 'BOTTLENECKS', 'SHARED_NAMES', 'Output', 'HasFeatures', 'Network',
-           'output_width', 'rankme', 'collapsed', 'Progress', 'Objective', 'Method', 'bottleneck_class',
-           'make_bottleneck', 'make_parts']
+           'output_width', 'effective_rank', 'rankme', 'collapsed', 'Progress', 'Objective', 'Method',
+           'bottleneck_class', 'make_bottleneck', 'make_parts']
 
 # %% ../nbs/01f_method.ipynb #30930773
 import copy
@@ -110,12 +110,18 @@ def output_width(
     return ([width] + [w for w in widths if w])[-1]
 
 # %% ../nbs/01f_method.ipynb #a2c49367
+def effective_rank(
+    values: Tensor,  # `(D,)`, not negative: singular values
+) -> Tensor:  # scalar, from 1 to D
+    "How many directions values of this size amount to (Roy and Vetterli 2007): the exponential of the entropy of their shares."
+    return torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp()
+
+
 def rankme(
     encoded: Tensor,  # `(B, D)`
 ) -> Tensor:  # scalar, from 1 to min(B - 1, D)
     "RankMe (arXiv 2210.02885, eqs. 1 and 2) after the mean is taken away: how many directions a batch of vectors uses."
-    values = torch.linalg.svdvals(encoded.float() - encoded.float().mean(0))
-    return torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp()
+    return effective_rank(torch.linalg.svdvals(encoded.float() - encoded.float().mean(0)))
 
 
 LEAST_SPREAD, LEAST_RANK = 0.01, 1.5
@@ -148,7 +154,7 @@ class Objective(nn.Module):
     "Anything that a loop can train: its `forward` gives the loss of a batch. What else a loop asks for does nothing here."
 
     student: Network  # what snapshots keep and what is compiled: an objective without one goes without these
-    seen: Output  # of the first view of the batch before: what probes read that learn along
+    seen: Output  # of the first view of the batch before: what online probes read
     reads_labels = False  # whether `forward` is given the labels of a batch as well, after the views
 
     def metrics(self) -> dict[str, Tensor]:
@@ -303,7 +309,7 @@ SHARED_NAMES = ("n_features", "n_groups", "n_symbols", "tau", "hard")  # that bo
 def bottleneck_class(
     bottleneck: str,  # one of `BOTTLENECKS`, or an import path
 ) -> type[Bottleneck]:
-    "Raises `ValueError` if there is none."
+    "The class of a bottleneck by its name. Raises `ValueError` if there is none."
     return find_named(bottleneck, BOTTLENECKS, "bottleneck")
 
 
@@ -355,7 +361,7 @@ def make_parts(
     activation: str = "ReLU",  # of an MLP: ReLU or GELU
     **own: Any,  # what else the bottleneck's constructor takes
 ) -> tuple[Network, nn.Module]:  # student and predictor
-    "Raises `ValueError` naming an option that is out of range."
+    "Builds a student, and the predictor behind it. Raises `ValueError` naming an option that is out of range."
     # first, so that a seed gives the same encoder whatever its bottleneck draws
     from_images: Any = encoder if isinstance(encoder, nn.Module) else make_encoder(image_shape, mean, std, encoder, h_dim, feature_dim, last_enc_bn)
     width = from_images.num_features

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bottleneck import entropy
+from .bottleneck import check_at_least, entropy
 from .datasets import SplitData
 from .factors import Factors
-from .method import HasFeatures, rankme
-from .probes import feature_batches, image_batches
-from .views import VIEWS
+from .method import HasFeatures, effective_rank, rankme
+from .probes import feature_batches, image_batches, spread_or_1
+from .views import find_view
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,8 +107,7 @@ def toposim(
     "Topographic similarity of every feature, on familiar (iid), unseen (ood: val and test) and all combinations."
     import pandas as pd
 
-    if n_pairs < 10:
-        raise ValueError(f"n_pairs must be at least 10, but is {n_pairs}")
+    check_at_least(10, n_pairs=n_pairs)
     rng = np.random.default_rng(sample_seed)
     parts = {
         "iid": data.rows("iid", labelled=True),
@@ -175,7 +174,7 @@ def as_symbols(
     if are_symbols(codes):
         return codes.astype(np.int64)
     low, high = codes.min(0), codes.max(0)
-    return np.minimum((codes - low) / np.maximum(high - low, 1e-12) * BINS, BINS - 1).astype(np.int64)
+    return np.minimum((codes - low) / np.where(high > low, high - low, 1) * BINS, BINS - 1).astype(np.int64)
 
 
 def check_codes(
@@ -296,7 +295,8 @@ def sap(
     half, scores = len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept)))
     for g, group in enumerate(shuffled.T):
         seen, symbols = np.unique(group, return_inverse=True)
-        inputs = np.eye(len(seen))[symbols] if are_symbols(codes) else (group[:, None] - group[:half].mean()) / max(group[:half].std(), 1e-12)
+        spread = spread_or_1(torch.tensor(group[:half].std()), torch.tensor(group[:half].mean()), torch.float32)
+        inputs = np.eye(len(seen))[symbols] if are_symbols(codes) else (group[:, None] - group[:half].mean()) / float(spread)
         for f, factor in enumerate(varied.T):
             reader = LinearRegression() if kept[f] in numbers else LinearSVC(C=0.01, class_weight="balanced")
             if len(np.unique(factor[:half])) > 1:
@@ -446,8 +446,7 @@ def disentanglement(
     "All scores of this notebook, and the mutual information of every group with every factor, in bits. `null` is the same of shuffled images, of which the code says nothing."
     import pandas as pd
 
-    if n_images < 50:
-        raise ValueError(f"n_images must be at least 50, but is {n_images}")
+    check_at_least(50, n_images=n_images)
     feature, codes, values, entropies = code_scores(method, data, n_images, sample_seed, test_batch_size)
     factors = data.dataset.factors
     numbers = [f for f, name in enumerate(factors.names) if name not in factors.classes]
@@ -481,8 +480,7 @@ def lidar(
     within, between = (features.double() - centres[:, None]).flatten(0, 1), centres - centres.mean(0)
     values, vectors = torch.linalg.eigh(within.T @ within / len(within) + delta * torch.eye(within.shape[1], dtype=torch.double, device=within.device))
     whitened = between @ (vectors / values.sqrt())
-    directions = torch.linalg.svdvals(whitened).square()
-    return float(torch.special.entr(directions / directions.sum().clamp_min(1e-12)).sum().exp())
+    return float(effective_rank(torch.linalg.svdvals(whitened).square()))
 
 
 @torch.no_grad()
@@ -498,14 +496,13 @@ def collapse(
     "Meters of collapse: RankMe and LiDAR of every vector, and perplexity and use of the symbols."
     import pandas as pd
 
-    if n_images < 2 or n_views < 2:
-        raise ValueError(f"n_images and n_views must be at least 2, but are {n_images} and {n_views}")
-    everything = np.concatenate(data.splits)
+    check_at_least(2, n_images=n_images, n_views=n_views)
+    view, everything = find_view(augment), np.concatenate(data.splits)
     rows = np.sort(np.random.default_rng(sample_seed).choice(everything, min(n_images, len(everything)), replace=False))
     generator, device = torch.Generator().manual_seed(sample_seed), next(method.parameters()).device
     views: dict[str, list[Tensor]] = {}
     for images in image_batches(data.dataset, rows, max(1, test_batch_size // n_views), "views"):
-        seen = VIEWS[augment](images.repeat_interleave(n_views, 0), generator)
+        seen = view(images.repeat_interleave(n_views, 0), generator)
         for name, x in method.features(seen.to(device)).items():
             views.setdefault(name, []).append(x.float().cpu().reshape(len(images), n_views, -1))
     features = {name: torch.cat(parts) for name, parts in views.items()}

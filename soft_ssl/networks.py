@@ -204,7 +204,7 @@ class InputNorm(nn.Module):
         self,
         images: Tensor,  # uint8 `(B, C, H, W)`
     ) -> Tensor:  # float32, the same shape, channels last in memory
-        "Raises `ValueError` if these are not such images."
+        "Images on [0, 1], normalised channel by channel. Raises `ValueError` if these are not such images."
         if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] != len(self.mean):
             raise ValueError(
                 f"the encoder reads uint8 images (B, {len(self.mean)}, H, W), but got {images.dtype} {tuple(images.shape)}"
@@ -265,7 +265,7 @@ class CNN(nn.Module):
         self,
         x: Tensor,  # `(B, in_channels, 64, 64)`
     ) -> Tensor:  # `(B, feature_dim)`
-        "Raises `ValueError` if the images are not 64×64."
+        "From images to z. Raises `ValueError` if they are not 64×64."
         if x.shape[-2:] != (64, 64):
             raise ValueError(
                 f"the CNN encoder reads 64x64 images, but got {x.shape[-2]}x{x.shape[-1]}: resize them"

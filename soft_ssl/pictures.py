@@ -413,7 +413,7 @@ def part_name(path: Path) -> str:  # in small letters; empty if it is called oth
 def find_parts(
     root: Path,  # folder of pictures, or a packed file
 ) -> Parts:  # a folder without parts is one to train on
-    "Raises `FileNotFoundError` if there is nothing, `ValueError` for a layout that is not understood."
+    "Where the pictures to train on and to test on are. Raises `FileNotFoundError` if there is nothing, `ValueError` for a layout that is not understood."
     if root.is_file():
         return Parts(root, None)
     if not root.is_dir():
@@ -435,7 +435,7 @@ def find_parts(
     for paths in chosen:
         for alike in ([path for path in paths if path.is_dir()], [path for path in paths if path.is_file()]):
             if len(alike) > 1:
-                raise ValueError(f"{printable(alike[0])} and {printable(alike[1])} are one too many: {LAYOUTS}")
+                raise ValueError(f"{printable(alike[0])} and {printable(alike[1])} are two folders or files for the same part: {LAYOUTS}")
     train, test = (sorted(paths, key=lambda path: not path.is_file()) for paths in chosen)  # packed files first
     return Parts(train[0], test[0] if test else None)
 
@@ -454,7 +454,7 @@ def open_part(
     root: Path,  # folder of pictures, or a packed file
     train: bool,  # the part to train on, or the one to test on
 ) -> PictureFolder | PackedPictures:  # classes are numbered alike in both parts
-    "Raises `ValueError` if there is no such part, or the two have no class in common."
+    "Opens one part of a data set of pictures. Raises `ValueError` if there is no such part, or the two have no class in common."
     parts = find_parts(root)
     part = parts.train if train else parts.test
     if part is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import kernels
+from .bottleneck import check_at_least
 from .datasets import SplitData
 from .devices import keep_memory
 from .factors import Factors, ImageData
@@ -31,7 +32,7 @@ __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'RIDGES', 'ROUNDS',
            'PARTS', 'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes', 'spread_or_1',
            'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches', 'image_batches',
            'feature_batches', 'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe',
-           'logistic_probe', 'skill', 'score_table', 'plot_probes', 'few_labels']
+           'logistic_probe', 'skill', 'score_table', 'compare_scores', 'plot_probes', 'few_labels']
 
 # %% ../nbs/03_probes.ipynb #d3c42db9
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
@@ -159,7 +160,7 @@ RIDGES = tuple(10.0**power for power in range(5, -11, -1))  # from the strongest
 
 
 class RidgeProbes(Probes):
-    "Ridge probes of all factors, fitted together. Of several penalties the strongest is taken, until they have been compared."
+    "Ridge probes of all factors, fitted together; where the penalty is to be chosen, the strongest is in use until `choose` has compared them."
 
     def __init__(
         self,
@@ -511,12 +512,12 @@ def oracle_rows(
     n: int,  # how many images, if there are so many
     scored: dict[str, np.ndarray],  # of each part, the rows that are scored
 ) -> np.ndarray:  # sorted rows; empty where no unseen combination has images that are not scored
-    "A random sample of all images but those that are scored, for an oracle probe."
+    "A random sample of all images but those that are scored, for an oracle probe; of values that no part has, none."
     unseen = [part for part in ("val", "test") if len(data.rows(part))]
     if not unseen or any(len(scored[part]) == len(data.rows(part)) for part in unseen):
         return np.empty(0, int)
-    known = np.flatnonzero((data.dataset.values >= 0).all(1))
-    free = np.setdiff1d(known, np.concatenate([*scored.values()]))
+    known = np.all([np.isin(column, values) for column, values in zip(data.dataset.values.T, data.occurring())], axis=0)
+    free = np.setdiff1d(np.flatnonzero(known), np.concatenate([*scored.values()]))
     return np.sort(np.random.default_rng(1).choice(free, min(n, len(free)), replace=False))
 
 
@@ -555,9 +556,9 @@ def score_probes(
 
     if norm_feats not in NORM_FEATS:
         raise ValueError(f"norm_feats must be one of {', '.join(NORM_FEATS)}, but is {norm_feats!r}")
-    if test_batch_size < 1:
-        raise ValueError(f"test_batch_size must be at least 1, but is {test_batch_size}")
+    check_at_least(1, test_batch_size=test_batch_size)
     train, scored, factors = data.rows("train", n_sub_train, labelled=True), {part: data.rows(part, n_sub_test, labelled=True) for part in PARTS}, data.dataset.factors
+    n_classes = {name: len(np.unique(values % period)) for name, values, period in zip(factors.names, data.occurring(), factors.periods)}  # 360 degrees are 0
     probes = {"score": fit_probes(method, data, train, new_probes, norm_feats, test_batch_size, "fitting probes")}
     everywhere = oracle_rows(data, len(train), scored) if oracle else np.empty(0, int)
     if len(everywhere):
@@ -580,7 +581,7 @@ def score_probes(
             for (kind, name), batches in said.items():
                 batches.append(probes[kind][name].predict(features[name]))
         for name, fitted in probes["score"].items():
-            for factor, n_values in zip(factors.names, factors.periods):
+            for factor, n_values in n_classes.items():
                 target, is_class = fitted.target(data.dataset.values[rows], factor), factor in fitted.classes
                 measure = accuracy_score if is_class else r2_score
                 scores = {kind: float(measure(target, np.concatenate([batch[factor] for batch in said[kind, name]]))) for kind in probes}
@@ -644,6 +645,18 @@ def score_table(
         best = scores.pivot_table(index=rows, columns="split", values="oracle", sort=False)[oracle]
         wide = wide.join(best.add_suffix(" oracle"))
     return wide.rename_axis(columns=None)
+
+
+def compare_scores(
+    tables: Mapping[str, pd.DataFrame],  # as `linear_probe` gives them, of the same data, by a name
+    feature: str = "encoded",
+    parts: Sequence[str] = ("iid", "test"),
+) -> pd.DataFrame:  # a row for chance and for each name, a column for each part and factor
+    "What is read from one feature of several networks, below each other."
+    import pandas as pd
+
+    of = {name: table[table["feature"] == feature].set_index(["split", "factor"]).loc[list(parts)] for name, table in tables.items()}
+    return pd.DataFrame({"chance": next(iter(of.values()))["chance"]} | {name: table["score"] for name, table in of.items()}).T
 
 # %% ../nbs/03_probes.ipynb #210ba57f
 def plot_probes(

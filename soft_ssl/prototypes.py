@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bottleneck import check_at_least, gathered, n_processes
-from .method import Method, Network, Progress
+from .method import Method, Network, Progress, output_width
 from .networks import at_least_float32, extra
 
 # %% ../nbs/02c_prototypes.ipynb #a227c781
@@ -105,7 +105,7 @@ class DINO(Method):
         check_at_least(1, n_prototypes=n_prototypes, temperature_teacher_epochs=temperature_teacher_epochs)
         check_at_least(1e-6, temperature=temperature, temperature_teacher_start=temperature_teacher_start, temperature_teacher=temperature_teacher)
         check_at_least(0, freeze_epochs=freeze_epochs)
-        width = next(layer.out_features for layer in reversed(list(student.projector.modules())) if isinstance(layer, nn.Linear))
+        width = output_width(student.projector, student.bottleneck.out_features)
         assert isinstance(student.projector, nn.Sequential)  # as `head` makes it
         student.projector.append(Prototypes(width, n_prototypes))
         super().__init__(student, None, **options)

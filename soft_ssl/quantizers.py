@@ -144,7 +144,7 @@ class LFQ(Quantizer):
         chosen: Tensor,  # `(B, L, dim)`: their codewords
         logits: Tensor,  # `(B, L, V)`
     ) -> Tensor:  # scalar; entropies in nats, as in the paper
-        "Sure about each image, of all opinions over all images; and commitment. On several processes the mean is over the whole batch."
+        "Entropy loss, low for each image and high for the mean over images (on several processes, of the whole batch), and commitment."
         probs = (logits / self.entropy_tau).softmax(-1)
         # where a probability is 0, the gradient of p log p has no limit
         of_each, of_all = (-(p * p.clamp_min(1e-12).log()).sum(-1).mean() for p in (probs, gathered(probs).mean(0)))

@@ -95,17 +95,21 @@ def weights_file(path: Path) -> Iterator[Path]:  # the temporary name to write t
         raise OSError(f"{path} cannot be written ({reason}): is the disk full?") from error
 
 
-def save_weights(network: nn.Module, file: Path) -> None:
+def save_weights(
+    network: nn.Module,
+    file: Path,
+    **about: str,  # what else is written beside them
+) -> None:
     "Keeps a network's weights, with their checksum."
     from safetensors.torch import save_file
 
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
     with weights_file(file) as unfinished:
-        save_file(state, unfinished, {"sha256": tensors_checksum(sorted(state.items()))})
+        save_file(state, unfinished, {"sha256": tensors_checksum(sorted(state.items()))} | about)
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    "Raises `ValueError` if the file is damaged or missing."
+    "The weights that `save_weights` kept. Raises `ValueError` if the file is damaged or missing."
     from safetensors import safe_open
 
     try:
@@ -123,7 +127,7 @@ CHECKPOINT_VERSION = 1
 
 
 def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    "Raises `ValueError` if the file is damaged, not a checkpoint, or of another version."
+    "What a checkpoint holds: weights, optimizer, step and what else has a state. Raises `ValueError` if the file is damaged, not a checkpoint, or of another version."
     try:
         with zipfile.ZipFile(file) as archive:
             if damaged := archive.testzip():
@@ -151,7 +155,7 @@ def read_table(
     file: Path,
     *needed: str,  # columns that it has to have
 ) -> pd.DataFrame:
-    "Raises `ValueError` if a table is damaged."
+    "A table of a run, checked. Raises `ValueError` if it is damaged."
     import pandas as pd
 
     try:
@@ -193,7 +197,7 @@ class RunFolder:
             unfinished.write_text(json.dumps(plain | {"checksum": config_checksum(plain)}, indent=1) + "\n")
 
     def read_config(self) -> dict[str, Any]:
-        "Raises `FileNotFoundError` if this is not the folder of a run, `ValueError` if its configuration is damaged or was changed."
+        "What `write_config` kept. Raises `FileNotFoundError` if this is not the folder of a run, `ValueError` if its configuration is damaged or was changed."
         if not self.config_file.is_file():
             raise FileNotFoundError(f"{self.path} is not the folder of a run: it has no config.json")
         try:
@@ -296,7 +300,7 @@ class RunFolder:
         save_weights(method, self.best_file)
 
     def load_best(self) -> dict[str, Tensor]:
-        "Raises `ValueError` if the file is damaged."
+        "What `save_best` kept. Raises `ValueError` if the file is damaged."
         return load_weights(self.best_file)
 
     def load_into(

@@ -193,10 +193,10 @@ def cost(
         batch = max(2, config["train_batch_size"] // processes)
         kept = kept_for_backward(method, [torch.zeros(batch, 3, side, side, dtype=torch.uint8) for side in sides])
     student, learnt = method.student, sum(p.numel() for p in method.parameters() if p.requires_grad)
-    first = next(layer for layer in student.projector.modules() if isinstance(layer, nn.Linear))
+    first = next((layer for layer in student.projector.modules() if isinstance(layer, nn.Linear)), None)
     weights = {
         "encoder": n_weights(student.encoder), "embedder": n_weights(student.embedder), "projector": n_weights(student.projector),
-        f"of that its first layer ({first.in_features:,} x {first.out_features:,})": first.weight.numel(),
+        **({f"of that its first layer ({first.in_features:,} x {first.out_features:,})": first.weight.numel()} if first else {}),
         "predictor": n_weights(method.predictor), "teacher": n_weights(getattr(method, "teacher", None)), "in all": n_weights(method),
     }  # fmt: skip
     half = config["precision"] in ("fp16", "bf16")
@@ -204,7 +204,7 @@ def cost(
         "weights": 4.0 * n_weights(method) + sum(buffer.numel() * buffer.element_size() for buffer in method.buffers()),
         "half copies": 2.0 * n_weights(method) if half else 0.0,
         "gradients": 4.0 * learnt,
-        "optimizer": (8.0 if config["optimizer"] == "AdamW" else 4.0) * learnt,
+        "optimizer": (8.0 if config["optimizer"] in ("AdamW", "Adam") else 4.0) * learnt,
         "kept for backward": kept / 2 if half else float(kept),
         "working space of LARS": 4.0 * learnt if config["optimizer"] == "LARS" else 0.0,
     }
@@ -219,7 +219,7 @@ def preset_config(
     preset: str = "",  # one of `PRESETS`; empty takes what is common to all
     chosen: dict[str, Any] | None = None,  # options that go over it
 ) -> dict[str, Any]:  # `method`, and every option of a run with its value
-    "Raises `ValueError` for what does not exist, is of another kind or out of range."
+    "The whole configuration of a run by a preset. Raises `ValueError` for what does not exist, is of another kind or out of range."
     chosen = chosen or {}
     return full_config(method, preset_settings(method, preset, str(chosen.get("bottleneck", ""))) | chosen)
 

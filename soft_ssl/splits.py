@@ -339,6 +339,7 @@ def draw_split(
     split: Split,
     factors: Factors,
     axes: Sequence[Axes],  # one, or one for each value of the first factor where there are three
+    names: Sequence[str] = (),  # what these values are called; empty: their numbers
 ) -> None:
     "Draws the grid of a split's factors, each combination in the colour of its part."
     from matplotlib.colors import to_rgb
@@ -355,13 +356,14 @@ def draw_split(
         if number == 0:
             ax.set_ylabel(down)
         if len(sizes) == 3:
-            ax.set_title(f"{split.factors[0]} {number}")
+            ax.set_title(names[number] if names else f"{split.factors[0]} {number}")
 
 
 def plot_split(
     split: Split,
     factors: Factors,
     turns: int = 1,  # how many turns are drawn, from that of the split on
+    names: Sequence[str] = (),  # as in `draw_split`
 ) -> Figure:
     "A picture of a split. Raises `ValueError` if it has more than three factors."
     import matplotlib.pyplot as plt
@@ -374,7 +376,7 @@ def plot_split(
     fig, axes = plt.subplots(1, turns * panels, figsize=(max(1.45 * turns * panels, 3.4), 1.1 if flat else 2.1), squeeze=False)
     for turn in range(turns):
         mine = axes[0, turn * panels : (turn + 1) * panels]
-        draw_split(split.at(split.K, split.turn + turn), factors, list(mine))
+        draw_split(split.at(split.K, split.turn + turn), factors, list(mine), names)
         if turns > 1:
             mine[0].set_title(f"turn {split.turn + turn}" + (f", {mine[0].get_title()}" if panels > 1 else ""))
     fig.legend(handles=[Patch(color=PART_COLOURS[name], label=label) for name, label in (("train", "train and iid"), ("val", "val"), ("test", "test"))], loc="lower center", ncol=3, frameon=False)

@@ -45,7 +45,7 @@ def interval(
     values: Sequence[float] | np.ndarray,  # `(n,)`, one for each seed
     level: float = 0.95,  # share of such intervals that hold the true mean
 ) -> Interval:
-    "Raises `ValueError` if there is no value."
+    "Mean and t-interval (Student 1908). Raises `ValueError` if there is no value."
     values = np.asarray(values, float)
     n = len(values)
     if n == 0:

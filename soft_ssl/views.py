@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_DEGREES', 'VIEWS', 'uniform', 'take_pixels', 'turn_and_scale', 'resized_crop', 'random_boxes', 'blur', 'grey',
-           'blend', 'jitter_colour', 'some', 'none_view', 'resize_view', 'crop_view', 'gaussian_view', 'color_view']
+           'blend', 'jitter_colour', 'some', 'none_view', 'resize_view', 'crop_view', 'gaussian_view', 'color_view',
+           'find_view']
 
 # %% ../nbs/01d_views.ipynb #3b38f758
 import math
@@ -206,3 +207,12 @@ def color_view(images: Tensor, generator: Generator) -> Tensor:
 VIEWS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
     "none": none_view, "resize": resize_view, "crop": crop_view, "gaussian": gaussian_view, "color": color_view,
 }  # fmt: skip
+
+
+def find_view(
+    augment: str,  # one of `VIEWS`
+) -> Callable[[Tensor, Generator], Tensor]:
+    "The augmentation of a name. Raises `ValueError` if there is none."
+    if augment not in VIEWS:
+        raise ValueError(f"augment must be one of {', '.join(VIEWS)}, but is {augment!r}")
+    return VIEWS[augment]

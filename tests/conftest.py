@@ -39,8 +39,8 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(scope="session")
 def dsprites(tmp_path_factory):
     "A folder with dSprites to read and nothing else. They are drawn once, for the notebooks too, by whoever comes first."
-    from soft_ssl.datasets import prepare
+    from soft_ssl.datasets import build_file
 
     folder = tmp_path_factory.mktemp("dsprites")
-    shutil.copy(prepare("dsprites", Path(__file__).resolve().parent.parent / "data", "rendered"), folder)
+    shutil.copy(build_file("dsprites", Path(__file__).resolve().parent.parent / "data", "rendered"), folder)
     return folder

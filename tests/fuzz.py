@@ -54,13 +54,13 @@ def tell_small() -> None:
     datasets.DATASETS["mpi3d_toy"] = datasets.mpi3d_recipe("mpi3d_toy", "mpi3d_toy", GRID)
 
 
-def prepare(folder: Path) -> None:
+def make_data(folder: Path) -> None:
     "Everything undisturbed: an archive, its data file, a run of two steps, that run two steps later, a folder of pictures."
     tell_small()
     folder.mkdir(parents=True, exist_ok=True)
     pictures = mpi3d.draw(GRID.values(np.arange(len(GRID))), GRID).numpy()
     np.savez_compressed(folder / "mpi3d_toy.npz", images=pictures)
-    datasets.prepare("mpi3d_toy", folder / "data", archive=folder / "mpi3d_toy.npz")
+    datasets.build_file("mpi3d_toy", folder / "data", archive=folder / "mpi3d_toy.npz")
     places = dict(dataset="mpi3d_toy", dataset_K=3, data_path=str(folder / "data"), root_path=str(folder), exp_name="runs")
     options = SMALL | places | dict(show_progress=False, log_every=1)
     run = train("byol", run_id="run", max_steps=2, **options)
@@ -534,7 +534,7 @@ class Worker:
 def fuzz(numbers: dict[str, range], scratch: Path) -> Iterator[tuple[str, int, str, str, str]]:
     "Runs cases of each kind: kind, number, mutation, verdict, what was said."
     original = scratch / "original"
-    prepare(original)
+    make_data(original)
     best = [*["evaluate", "byol", "linear_probe", "--checkpoint", "best", "--run_path"], str(original / "runs" / "run")]
     kept = (original / "runs" / "run" / "probes.csv").read_bytes()
     assert answer(best)[0] == 0

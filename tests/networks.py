@@ -35,12 +35,12 @@ DECODER_IMAGES, DECODER_STEPS = 100_000, 15_000
 
 
 def write_run(trained: RunFolder, path: Path) -> None:
-    "A run as it is committed: config, last weights (of a network without a step those that were scored, with settled BatchNorms), scores; the data where the kit looks for it."
+    "A run as it is committed: config, last weights, scores; the data where the kit looks for it."
     path.mkdir(parents=True, exist_ok=True)
     committed, config = RunFolder(path), trained.read_config()
     config["data"]["data_path"] = "./data"
     committed.write_config(config)
-    committed.save_best(load_pretrained(trained.path, "last" if config["training"]["max_steps"] else "best")[0])
+    committed.save_best(load_pretrained(trained.path, "last")[0])
     shutil.copy(trained.probes_file, committed.probes_file)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from soft_ssl import datasets, mpi3d
 from soft_ssl.cli import main
-from soft_ssl.datasets import from_folder, prepare
+from soft_ssl.datasets import build_file, from_folder, load
 from soft_ssl.pictures import PackedPictures, image_data, pack, write_digits
 
 NAMES = [f"{name}/{i}.bmp" for name in ("ant", "bee") for i in range(3)]
@@ -57,6 +57,8 @@ def test_a_file_is_refused_where_its_folder_has_changed(change, tmp_path):
     CHANGES[change](folder)
     with pytest.raises(ValueError, match="was made from other images"):
         greys(folder, tmp_path / "c.h5")
+    with pytest.raises(ValueError, match="was made from other images"):  # by its name alone, too
+        load(str(tmp_path / "c.h5"))
     assert len(greys(folder, tmp_path / "new.h5")) >= 5  # as the sentence says
 
 
@@ -176,9 +178,9 @@ def test_a_file_is_not_taken_for_one_of_another_archive(tmp_path, monkeypatch, c
     pictures = mpi3d.draw(grid.values(np.arange(len(grid))), grid).numpy()
     for name, images in (("one", pictures), ("two", 255 - pictures)):
         np.savez_compressed(tmp_path / f"{name}.npz", images=images)
-    path = prepare("mpi3d_toy", tmp_path, archive=tmp_path / "one.npz")
+    path = build_file("mpi3d_toy", tmp_path, archive=tmp_path / "one.npz")
     before = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert prepare("mpi3d_toy", tmp_path, archive=tmp_path / "one.npz") == prepare("mpi3d_toy", tmp_path) == path
+    assert build_file("mpi3d_toy", tmp_path, archive=tmp_path / "one.npz") == build_file("mpi3d_toy", tmp_path) == path
     assert main(["download", "mpi3d_toy", str(tmp_path), "3", "--from", str(tmp_path / "two.npz")]) == 2
     assert "was made from another archive than" in capsys.readouterr().err
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before

@@ -5,7 +5,7 @@ import string
 from tempfile import TemporaryDirectory
 
 import pytest
-from fuzz import KINDS, SMALL, answer, fuzz, option_words, prepare, words_of
+from fuzz import KINDS, SMALL, answer, fuzz, make_data, option_words, words_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def test_every_option_is_tried():
 def data(tmp_path_factory):
     "The small data of the fuzz."
     folder = tmp_path_factory.mktemp("small")
-    prepare(folder)
+    make_data(folder)
     return folder / "data"
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fuzz import SMALL, answer, prepare, words_of
+from fuzz import SMALL, answer, make_data, words_of
 
 from soft_ssl import experiment, study
 from soft_ssl.benchmark import benchmark
 from soft_ssl.experiment import EVALUATIONS, METHODS, evaluate, method_options, options_of, repeat, train
+from soft_ssl.latents import open_latents
 from soft_ssl.scale import HEADS_OF, pretrain
 
 
@@ -22,7 +23,7 @@ from soft_ssl.scale import HEADS_OF, pretrain
 def place(tmp_path_factory):
     "A small data file, and a trained run in `runs/run`."
     folder = tmp_path_factory.mktemp("small")
-    prepare(folder)
+    make_data(folder)
     return folder
 
 
@@ -91,7 +92,8 @@ def test_numbers_out_of_range_are_refused_before_anything_is_written(command, ow
     (["train", "byol", "--n_sub_test", "1"], "n_sub_test must be 0 or at least 2"),
     (["pretrain", "byol", "--max_steps", "-5"], "max_steps must be at least 0, but is -5"),
     (["download", "dsprites", "DATA", "0", "--source", "rendered"], "K must be at least 1"),
-    (["pretrain", "byol", "--taus", "1,nan"], "taus must be numbers above 0"),
+    (["pretrain", "byol", "--taus", "1,nan"], "taus must be numbers of at least 1e-06"),
+    (["train", "byol", "--bottleneck", "FSQ", "--levels", "5.0,5"], "levels must be whole numbers"),
     (["train", "byol", "--evaluations", "knnn"], "the evaluation must be one of"),
 ])  # fmt: skip
 def test_numbers_are_refused_by_the_name_that_was_given(words, said, tmp_path):
@@ -153,10 +155,12 @@ def test_the_home_folder_is_meant_by_a_tilde(place, tmp_path, monkeypatch):
     code, said = answer(["train", "byol", *options(place, "~/runs", run_id="mine")])
     assert code == 0, said
     assert (tmp_path / "runs" / "default" / "mine" / "config.json").exists() and not (tmp_path / "~").exists()
-    for words in (["evaluate", "byol", "toposim", "--run_path=~/runs/default/mine", "--n_pairs", "10"], ["repeat", "~/runs/default/mine", "--root_path=~/again"]):
+    for words in (["evaluate", "byol", "toposim", "--run_path=~/runs/default/mine", "--n_pairs", "10"], ["repeat", "~/runs/default/mine", "--root_path=~/again"],
+                  ["evaluate", "byol", "knn", "--run_path=~/runs/default/mine", "--cache=~/features"]):  # fmt: skip
         code, said = answer(words)
         assert code == 0, said
-    assert (tmp_path / "again" / "repeated" / "mine").exists() and not (tmp_path / "~").exists()
+    assert open_latents("~/runs/default/mine", n_images=20).path == tmp_path / "runs" / "default" / "mine"
+    assert (tmp_path / "again" / "repeated" / "mine").exists() and any((tmp_path / "features").iterdir()) and not (tmp_path / "~").exists()
 
 
 def test_runs_of_pretrain_and_train_are_of_one_kind_and_what_reads_pictures_says_so(place, pretrained, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from soft_ssl import dsprites
-from soft_ssl.datasets import load, prepare
+from soft_ssl.datasets import build_file, load
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def archive(tmp_path_factory):
 
 
 def test_archive_becomes_an_original(archive, dsprites, tmp_path):
-    prepare("dsprites", tmp_path, archive=archive)
+    build_file("dsprites", tmp_path, archive=archive)
     data, drawn = load("dsprites", 1, data_path=tmp_path), load("dsprites", 1, data_path=dsprites)
     assert (data.dataset.source, drawn.dataset.source) == ("original", "rendered")
     assert len(data.dataset) == 184_320
@@ -35,6 +35,6 @@ def test_archive_that_breaks_off_is_refused(archive, tmp_path):
     cut = tmp_path / "cut.npz"
     cut.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     with pytest.raises(ValueError, match="cut.npz"):
-        prepare("dsprites", tmp_path / "data", archive=cut)
+        build_file("dsprites", tmp_path / "data", archive=cut)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["cut.npz"]
     assert not list((tmp_path / "data").glob("*"))

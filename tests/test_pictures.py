@@ -131,8 +131,8 @@ def test_of_several_parts_to_test_on_the_first_with_pictures_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("names", "said"),
     [(["val/ant/1.png", "other/1.png"], "nothing to train on"), (["train/ant/1.png", "val/ant/1.png", "ant/1.png"], "ant/1.png lies beside"),
-     (["train/ant/1.png", "1.png"], "1.png lies beside"), (["Train/ant/1.png", "train/ant/1.png"], "one too many"),
-     (["train/ant/1.png", "val/ant/1.png", "Val/ant/2.png"], "one too many")],
+     (["train/ant/1.png", "1.png"], "1.png lies beside"), (["Train/ant/1.png", "train/ant/1.png"], "are two folders or files for the same part"),
+     (["train/ant/1.png", "val/ant/1.png", "Val/ant/2.png"], "are two folders or files for the same part")],
 )  # fmt: skip
 def test_a_layout_that_is_not_understood_is_refused_with_those_that_are(names, said, tmp_path, capsys):
     paint(tmp_path / "photos", *names)

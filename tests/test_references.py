@@ -124,10 +124,10 @@ def test_dsprites_has_39_distinct_angles():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    from fuzz import prepare
+    from fuzz import make_data
 
     folder = tmp_path_factory.mktemp("small")
-    prepare(folder)
+    make_data(folder)
     return folder / "data"
 
 

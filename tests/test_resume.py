@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from fuzz import SMALL, answer, prepare, words_of
+from fuzz import SMALL, answer, make_data, words_of
 
 from soft_ssl import experiment, mpi3d
 from soft_ssl.datasets import data_file, load
@@ -18,7 +18,7 @@ from soft_ssl.kernels import library
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
-    prepare(folder)
+    make_data(folder)
     return folder
 
 
@@ -32,11 +32,12 @@ def difference(run, root):
     return largest
 
 
-def test_a_cosine_run_is_not_stretched(place, tmp_path):
-    assert answer(line(place, tmp_path, scheduler="cosine"))[0] == 0
+@pytest.mark.parametrize("ends", [dict(scheduler="cosine"), dict(ema=0.9, ema_end=1.0)], ids=["cosine", "ema"])
+def test_a_run_whose_schedule_ends_is_not_stretched(ends, place, tmp_path):
+    assert answer(line(place, tmp_path, **ends))[0] == 0
     run = tmp_path / "default" / "run"
     before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
-    code, said = answer([*line(place, tmp_path, scheduler="cosine", max_steps=8), "--reload"])
+    code, said = answer([*line(place, tmp_path, max_steps=8, **ends), "--reload"])
     assert code == 2 and "--max_steps 4" in said and "another --run_id" in said, said
     assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
     assert difference(run, tmp_path) == 0
