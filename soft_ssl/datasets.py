@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'SOURCES', 'Recipe', 'dsprites_recipe', 'mpi3d_recipe', 'recipe', 'DrawnDataset', 'data_file',
-           'build_file', 'draw_or_fetch', 'SplitData', 'split_of', 'load', 'split_data', 'load_drawn', 'from_arrays',
-           'folder_factors', 'check_folder', 'from_folder', 'read_image', 'hold_out']
+           'build_file', 'draw_or_fetch', 'SplitData', 'split_of', 'load', 'load_file', 'split_data', 'load_drawn',
+           'from_arrays', 'folder_factors', 'check_folder', 'from_folder', 'read_image', 'hold_out']
 
 # %% ../nbs/01c_datasets.ipynb #9c98f829
 import hashlib
@@ -252,10 +252,12 @@ def load(
     if source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, but is {source!r}")
     if dataset.endswith(".h5"):
-        own = FactorDataset(dataset)
+        data = load_file(dataset, dataset_K, n_train, split, turn, subset_seed)
+        own = data.dataset
+        assert isinstance(own, FactorDataset)
         if own.folder and Path(own.folder).is_dir():
             check_folder(own, Path(own.folder))
-        return split_data(own, split_of(None, dataset_K, split, turn), n_train, subset_seed=subset_seed)
+        return data
     about = recipe(dataset)
     chosen = split_of(about, dataset_K, split, turn)
     assert chosen is not None
@@ -267,6 +269,18 @@ def load(
     if drawn and not rendered.exists():
         print(f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here (source: rendered)")
     return split_data(FactorDataset(build_file(dataset, data_path, "rendered") if drawn else original), chosen, n_train, about, subset_seed)
+
+
+def load_file(
+    path: str | Path,  # of a factor file of your own
+    dataset_K: int = 1,  # this and the others as in `load`
+    n_train: int = 0,
+    split: str = "",
+    turn: int = 0,
+    subset_seed: int = 0,
+) -> SplitData:
+    "A factor file as it is, not compared with a folder that it may have been made from."
+    return split_data(FactorDataset(path), split_of(None, dataset_K, split, turn), n_train, subset_seed=subset_seed)
 
 
 def split_data(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .byol import BYOL
-from .datasets import SplitData, load, load_drawn
+from .datasets import SplitData, load, load_drawn, load_file
 from .decorrelation import BarlowTwins, VICReg
 from .devices import choose_threads, process_state
 from .files import complete_file, find_named, printable
@@ -85,7 +85,7 @@ def evaluation_options(
     "What an evaluation is asked for by the options of a run."
     known = options_of_config(config)
     shared = [name for name in options_of(evaluation) if name in config and name in known and (known[name].component == "evaluation" or name == "workers")]
-    return {name: config[name] for name in shared}
+    return {name: config[name] for name in shared if config[name] != ""}  # no temperatures of online probes are none that an evaluation is asked for
 
 
 def scores_in_training(
@@ -157,6 +157,8 @@ def options_of(
         for name, parameter in inspect.signature(f).parameters.items():
             if name not in found and type(parameter.default) in KINDS:
                 plain = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+                if isinstance(plain, list) and "float" in str(parameter.annotation):
+                    plain = [float(part) for part in plain]
                 found[name] = Option(name, plain, type(plain), docs.get(name) or "")
     return found
 
@@ -651,6 +653,8 @@ def load_run_data(
     path, source = str(data_path) or config["data_path"], config["data_file"]["source"]
     if not in_file and source == "rendered":
         data = load_drawn(config["dataset"], config["dataset_K"], config["n_train"], path, config.get("split", ""), config.get("turn", 0), config.get("subset_seed", 0))
+    elif config["dataset"].endswith(".h5"):  # as it is, whatever its folder holds by now
+        data = load_file(*(config[name] for name in ("dataset", "dataset_K", "n_train", "split", "turn", "subset_seed")))
     else:
         data = load_data(config | {"data_path": path, "source": source})
     if data.dataset.sha256 != config["data_file"]["sha256"]:

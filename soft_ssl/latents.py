@@ -467,7 +467,7 @@ def load_decoder(latents: Latents, path: Path) -> Decoder:
         decoder = Decoder(*json.loads(about["sizes"]))
         load_strict(decoder, load_weights(path))
     except Exception as error:  # safetensors raises its own kinds
-        raise ValueError(f"{path} is damaged or no decoder ({error}): delete it, and it is trained again") from error
+        raise ValueError(f"{path} is damaged or no decoder ({error.__cause__ or error}): delete it, and it is trained again") from error
     if about["student"] != weights_checksum(latents.method.student):
         raise ValueError(f"{path} draws the codes of other weights than this run has now: delete it, and it is trained again")
     return decoder.eval()
@@ -559,7 +559,7 @@ class History(NamedTuple):
     steps: list[int]
     codes: list[Codes]  # of the same `n` images, for each snapshot
     shares: np.ndarray  # `(T, L, V)`: the share of images for which each symbol is the likeliest; empty if there are no symbols
-    table: pd.DataFrame  # a row for each snapshot; columns entropy (bits) and used (share of the symbols), or none
+    table: pd.DataFrame  # a row for each snapshot; columns entropy_given_x (H(y|x), bits) and symbols_used (share of the symbols), or none
     scores: pd.DataFrame  # of linear probes of the symbols (or z): columns step, split, factor, metric, chance, score
 
 

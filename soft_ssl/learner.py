@@ -129,9 +129,9 @@ class ImageBatches:
         generator = torch.Generator().manual_seed(stream_seed(self.seed, stream, number))
         return [own_part(self.view(images, generator)) for _ in range(self.n_views)]
 
-    def first_views(self, number: int, device: torch.device) -> list[Tensor]:
-        "Views of a batch that is seen before the first step, other than those it is trained with."
-        return self.views(self.images[self.index(number)].to(device), number, "first")
+    def first_views(self, number: int, device: torch.device, n: int | None = None) -> list[Tensor]:
+        "Views of a batch that is seen before the first step, other than those it is trained with: all, or the first `n`."
+        return self.views(self.images[self.index(number)].to(device), number, "first")[:n]
 
     def read(
         self,
@@ -210,9 +210,9 @@ class PictureBatches:
         indices = batch_indices(self.seed, number, self.batch_size, len(self)).tolist()
         return own_part(list(enumerate(indices, number * self.batch_size)))
 
-    def first_views(self, number: int, device: torch.device) -> list[Tensor]:
-        "Views of a batch that is seen before the first step, other than those it is trained with."
-        views = Views(self.pictures, self.transforms, self.seed, "first")
+    def first_views(self, number: int, device: torch.device, n: int | None = None) -> list[Tensor]:
+        "Views of a batch that is seen before the first step, other than those it is trained with: all, or the first `n`."
+        views = Views(self.pictures, self.transforms[:n], self.seed, "first")
         return [torch.stack(seen).to(device) for seen in zip(*(views[place][0] for place in self.asked(number)))]
 
     def read(
@@ -621,7 +621,7 @@ def settling_images(
 ) -> Iterator[Tensor]:  # uint8 `(B, C, H, W)` each
     "A view of each image of some batches, other than the views that are trained with."
     n = max(1, min(SETTLING_BATCHES, SETTLING_IMAGES // batches.batch_size))
-    return (batches.first_views(number, device)[0] for number in range(n))
+    return (batches.first_views(number, device, 1)[0] for number in range(n))
 
 
 class FirstStep(Callback):
@@ -945,7 +945,7 @@ def fit(
     max_steps: int = 500,  # steps of the whole run, those before a reload counted in; 0 takes those of `epochs`
     epochs: int = 0,  # times that all images are seen, where max_steps is 0
     warmup_steps: int = 0,  # of the learning rate
-    warmup_epochs: float = 0.0,  # the same in epochs, in place of warmup_steps if above 0
+    warmup_epochs: float = 0.0,  # the same in epochs, in place of warmup_steps if above 0; a shorter run does not get to its end
     train_batch_size: int = 32,  # images at a time, over all processes
     accumulate: int = 1,  # batches a step
     augment: str = "resize",  # none, resize, crop, gaussian or color
