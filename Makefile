@@ -11,7 +11,7 @@ help: ## this list
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev,large-scale]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,large-scale]"
 	touch $@
 
 setup: $(VENV)/.installed ## make .venv and install everything
@@ -22,8 +22,8 @@ train: setup ## the main job: BYOL with the softmax bottleneck on dSprites, prob
 MAIN_JOB := --bottleneck softmax --dataset dsprites --dataset_K 1 --h_dim 32 --train_batch_size 128 \
 	--max_steps 500 --precision auto --compile auto --threads auto --ridge 0
 
-test: setup ## all tests and all notebooks, three at a time, as many of them wait (those in a browser need /usr/bin/chromium)
-	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=40 -n 3 tests
+test: setup ## all tests and all notebooks, two at a time (those in a browser need /usr/bin/chromium)
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 PYTHONPATH="$(CURDIR)" $(BIN)/python -m pytest -q -rs --durations=40 -n 2 tests
 
 matrix: setup ## every method, bottleneck, data set and encoder: ten steps and an evaluation each; and each method on two processes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/matrix.py

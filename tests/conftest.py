@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 # what takes longest begins first, so that at the end no core waits for another; all else follows in the order of its name
-FIRST = ("many processes", "94_benchmark", "04a_study", "test_command_line", "03c_transfer", "temperature",
+FIRST = ("lab", "test_large_scale", "94_benchmark", "test_study", "test_browser", "test_command_line", "04a_study", "03c_transfer", "temperature",
          "02d_vq", "test_faults", "test_matrix", "test_original", "05_scale", "own_images", "02a_simclr", "01g_learner", "02c_prototypes", "your_own_bottleneck")  # fmt: skip
 
 
 def group(nodeid):
-    "Tests of one group follow each other in one process: those of a file, whose fixtures are made once; a notebook is a group of its own; and what starts many processes itself is one, so that these do not wait for each other."
+    "Tests of one group follow each other in one process: those of a file, whose fixtures are made once; a notebook is a group of its own."
     file, _, name = nodeid.partition("::")
     if "test_notebooks.py" in file:
         return name.partition("[")[2].rstrip("]")
-    module = file.rpartition("/")[2].removesuffix(".py")
-    return "many processes" if module in ("test_browser", "test_large_scale", "test_study") else module
+    return "lab" if name.startswith("test_jupyterlab_runs") else file.rpartition("/")[2].removesuffix(".py")
 
 
 def pytest_collection_modifyitems(items):
