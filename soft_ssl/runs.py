@@ -101,11 +101,11 @@ def save_weights(
     **about: str,  # what else is written beside them
 ) -> None:
     "Keeps a network's weights, with their checksum."
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with weights_file(file) as unfinished:
-        save_file(state, unfinished, {"sha256": tensors_checksum(sorted(state.items()))} | about)
+    with weights_file(file) as unfinished:  # `save_file` writes to a name of its own first, which would stay if it was killed
+        unfinished.write_bytes(save(state, {"sha256": tensors_checksum(sorted(state.items()))} | about))
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
