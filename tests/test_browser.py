@@ -507,7 +507,7 @@ def lab(tmp_path_factory):
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=written, stderr=written)
     address = f"http://127.0.0.1:{port}/"
     try:
-        for _ in range(480):
+        for _ in range(240):
             assert server.poll() is None, log.read_text()
             try:
                 urllib.request.urlopen(f"{address}api/status?token={token}", timeout=5).close()
@@ -515,7 +515,7 @@ def lab(tmp_path_factory):
             except OSError:
                 time.sleep(0.25)
         else:
-            raise AssertionError(f"JupyterLab did not answer within two minutes: {log.read_text()}")
+            raise AssertionError(f"JupyterLab did not answer within a minute: {log.read_text()}")
         yield Lab(address, token)
     finally:
         server.terminate()
@@ -626,12 +626,12 @@ def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser,
     page = context.new_page()
     # a workspace of its own: the common one would open the notebooks before this again
     page.goto(f"{lab.address}lab/workspaces/{path.stem}/tree/{path.relative_to(TOP).as_posix()}?token={lab.token}")
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
     wait_for_kernel(lab)
     start = time.perf_counter()
     page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
     page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
-    page.wait_for_function(STARTED, timeout=120_000)  # the first cell of every notebook is quick, but imports PyTorch
+    page.wait_for_function(STARTED, timeout=30_000)  # the first cell of every notebook is quick
     page.wait_for_function(FINISHED, timeout=400_000)
     seconds = time.perf_counter() - start
     assert page.evaluate(ERRORS) == []
