@@ -11,7 +11,7 @@ help: ## this list
 
 $(VENV)/.installed: settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev,large-scale]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev,large-scale]"
 	touch $@
 
 setup: $(VENV)/.installed ## make .venv and install everything

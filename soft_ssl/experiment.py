@@ -299,15 +299,15 @@ def data_word(dataset: str) -> str:
 
 
 def run_name(
-    method: str,
-    config: dict[str, Any],  # every option of the method
+    config: dict[str, Any],  # `method`, and every option of it
+    but: tuple[str, ...] = NOT_IN_RUN_ID,  # options that decide nothing
 ) -> str:
-    "A readable name, and a checksum of the options that decide what the run computes."
-    decisive = {name: value for name, value in sorted(decides(config).items()) if name not in NOT_IN_RUN_ID}
-    digest = hashlib.sha256(json.dumps([method, decisive]).encode()).hexdigest()[:8]
-    words = [method.rpartition(".")[2].lower(), config["bottleneck"].rpartition(".")[2].lower(), data_word(config["dataset"])]
+    "A readable name, and a checksum of the options that decide what is computed."
+    decisive = {name: value for name, value in sorted(decides(config).items()) if name not in but}
+    digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:8]
+    words = [config[name].rpartition(".")[2].lower() for name in ("method", "bottleneck")]
     held_back = [f"K{config['dataset_K']}"] if "dataset_K" in config else []
-    return "-".join([*words, *held_back, f"seed{config['seed']}", digest])
+    return "-".join([*words, data_word(config["dataset"]), *held_back, f"seed{config['seed']}", digest])
 
 # %% ../nbs/04_experiment.ipynb #81f1ee4a
 def run_title(config: dict[str, Any]) -> str:
@@ -473,7 +473,7 @@ def train(
     config = full_config(method, chosen)
     if debug:
         config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
-    run = run_folder(root_path, exp_name, run_id or run_name(method, {name: value for name, value in config.items() if name != "method"}))
+    run = run_folder(root_path, exp_name, run_id or run_name(config))
     before = begun(run, config, may_change(config), reload)  # refused before any data is drawn
     state = process_state()
     check_data_path(config["dataset"], config["data_path"])

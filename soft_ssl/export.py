@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision.models import ResNet
 from torchvision.models import resnet
@@ -79,7 +79,7 @@ def export_backbone(
              "mean": ",".join(map(str, mean)), "std": ",".join(map(str, std))}  # fmt: skip
     about |= {"feature_dim": str(feature_dim)} if feature_dim else {}
     with complete_file(path) as unfinished:
-        save_file(state, unfinished, about)
+        unfinished.write_bytes(save(state, about))
     return Path(path)
 
 

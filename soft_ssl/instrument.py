@@ -21,7 +21,7 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from .datasets import SplitData
@@ -304,7 +304,7 @@ def export_page(
         export_decoder(look.decoder, folder / "decoder.onnx")
         arrays = sample_arrays(look.latents)
         with complete_file(folder / "sample.safetensors") as unfinished:
-            save_file(arrays | {"vectors": arrays["vectors"].astype(np.float16)}, unfinished)
+            unfinished.write_bytes(save(arrays | {"vectors": arrays["vectors"].astype(np.float16)}))
     with complete_file(path) as unfinished:
         unfinished.write_text(json.dumps(manifest, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
     return Path(path)

@@ -271,7 +271,7 @@ def pretrain(
     if config["dataset"] not in IMAGE_SETS:
         raise ValueError(f"the published settings are for pictures ({', '.join(IMAGE_SETS)}), but dataset is {config['dataset']}: `soft-ssl train` trains on it")
     state = process_state()
-    run = run_folder(root_path, exp_name, run_id or run_name(method, {name: value for name, value in config.items() if name != "method"}))
+    run = run_folder(root_path, exp_name, run_id or run_name(config))
     if not dry_run:
         begun(run, config, may_change(config), reload or cluster != "local")  # refused before any image is read
     here = cluster == "local" and not dry_run

@@ -7,13 +7,12 @@ __all__ = ['CLAIMS', 'WORLDS', 'SEEDS', 'LAPTOP', 'FULL', 'SIZES', 'MOST_IMAGES'
            'SHORT_NAMES', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'KEYS', 'compared', 'read_grid', 'expand',
            'Logits', 'Supervised', 'supervise', 'principal', 'deciding_images', 'pixels', 'random_softmax',
            'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'first_looks', 'evaluated',
-           'last_word', 'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with',
-           'claims_checksum', 'work', 'command', 'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather',
-           'write_tables', 'steps_done', 'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of',
-           'estimate', 'keep_claims', 'study_folder', 'restore', 'study']
+           'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'claims_checksum', 'work',
+           'command', 'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather', 'write_tables', 'steps_done',
+           'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims',
+           'study_folder', 'restore', 'study']
 
 # %% ../nbs/04a_study.ipynb #73a60695
-import hashlib
 import inspect
 import json
 import math
@@ -42,8 +41,8 @@ from .bottleneck import Continuous
 from .datasets import SplitData
 from .devices import process_state, stop_signal
 from soft_ssl.experiment import (
-    ALIASES, CLUSTERS, METHODS, build_method, check_options, data_word, decides, evaluation_options, find_evaluation, full_config, probe_history, load_data, load_run, make_batches, options_of,
-    mean_skill, part_to_select_on, probe_scores, steps_of, submit, train,
+    ALIASES, CLUSTERS, METHODS, build_method, check_options, evaluation_options, find_evaluation, full_config, probe_history, load_data, load_run, make_batches, options_of,
+    mean_skill, part_to_select_on, probe_scores, run_name, steps_of, submit, train,
 )  # fmt: skip
 from .files import complete_file, file_digest, file_lock
 from .learner import ImageBatches, fit, settle_norms, settling_images, stream_seed
@@ -332,16 +331,11 @@ def evaluated(
     if getattr(method, "student", None) is None:  # the first of its features is what was read
         scores = scores.assign(feature=next(iter(method.features(data.images("train", 2)))))
     at = "" if "tau" not in scores else scores["tau"].map(lambda tau: "" if np.isnan(tau) else f" (tau {tau:g})")
-    return scores.assign(metric=f"{last_word(config['evaluation'])}: " + scores["metric"] + at)
+    return scores.assign(metric=f"{config['evaluation'].rpartition('.')[2]}: " + scores["metric"] + at)
 
 # %% ../nbs/04a_study.ipynb #7af8785b
 BASELINES = ("supervised", "pca")  # what stands in the place of a method and is none; the other options are those of `byol`
 SHORT_NAMES = {"soft_ssl.study.Logits": "Logits"}  # what a grid and the tables call a bottleneck that has an import path
-
-
-def last_word(name: str) -> str:
-    "The name of a thing, without the module of an import path."
-    return name.rpartition(".")[2]
 
 
 def configuration(
@@ -362,11 +356,7 @@ def configuration(
 
 def cell_name(cell: dict[str, Any]) -> str:
     "A readable name that no other cell has."
-    config = configuration(cell)
-    decisive = {name: value for name, value in sorted(decides(config).items()) if name not in ("data_path", "show_progress")}
-    digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:8]
-    words = (last_word(config[name]).lower() for name in ("method", "bottleneck"))
-    return "-".join([*words, data_word(config["dataset"]), *([f"K{config['dataset_K']}"] if "dataset_K" in config else []), f"seed{config['seed']}", digest])
+    return run_name(configuration(cell), ("data_path", "show_progress"))
 
 # %% ../nbs/04a_study.ipynb #2fde3e2e
 def compute(
