@@ -13,13 +13,11 @@ __all__ = ['PLAIN_WORKERS', 'Work', 'PREPARED', 'START_METHOD', 'STUDY_SIZE', 'L
 
 # %% ../nbs/94_benchmark.ipynb #ab3fe68b
 import copy
-import ctypes
 import importlib
 import json
 import math
 import multiprocessing
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -51,8 +49,8 @@ from torchvision import transforms
 from .byol import BYOL
 from .datasets import SplitData, load
 from . import kernels
-from .devices import Mode, imitates_bf16, keep_memory, processor
-from .files import complete_file
+from .devices import Mode, imitates_bf16, keep_memory, processor, trim_memory
+from .files import complete_file, expand_user, write_json, write_table
 from .learner import ImageBatches, fit, stream_seed
 from .method import Network, make_parts
 from .networks import CNN, Encoder, InputNorm, extra
@@ -231,8 +229,7 @@ def take_turn() -> tuple[float, float, float]:  # seconds, amount, and GB as of 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)  # what it keeps for its next turn would be missing for the others
+    trim_memory()  # what it keeps for its next turn would be missing for the others
     return seconds, amount, peak_memory()
 
 
@@ -528,9 +525,10 @@ def equal_learning(
 
 
 def plot_learning(losses: pd.DataFrame, scores: pd.DataFrame, title: str) -> Figure:
-    "Losses (mean over ten steps) with the spread of the seeds, and probe scores beside them."
+    "Losses (means over ten steps; bands are the lowest and the highest seed) and probe scores beside them."
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.5, 2.8), width_ratios=(1, 1.4))
-    smooth = losses.assign(step=(losses["step"] - 1) // 10 * 10 + 5)
+    tens = losses.assign(step=(losses["step"] - 1) // 10 * 10 + 5)
+    smooth = tens.groupby(["contestant", "seed", "step"], sort=False)["loss"].mean().reset_index()
     sns.lineplot(smooth, x="step", y="loss", hue="contestant", errorbar=("pi", 100), ax=left)
     shown = scores.assign(probe=scores["feature"] + "\n" + scores["split"])
     sns.stripplot(
@@ -607,13 +605,14 @@ def plot_scaling(
         above.plot(shown["value"], shown["possible_rate"], "--", color="grey", label="limit: products alone")
         below.plot(shown["value"], shown["seconds" if name == "n_sub_train" else "peak_gb"], "o-", color="C1")
         for ax, what in ((above, "images/s"), (below, "seconds" if name == "n_sub_train" else "peak GB")):
-            ax.set(xscale="log", ylabel=what, ylim=(0, None))
+            drawn = [line.get_ydata() for line in ax.lines]
+            ax.set(xscale="log", ylabel=what, ylim=(0, 1.1 * np.nanmax([*np.concatenate(drawn), 0.01])))
             ax.set_xticks(shown["value"], shown["value"].astype(str))
             ax.minorticks_off()
             ax.set_visible(bool(ax.lines[0].get_ydata().size) and not np.isnan(ax.lines[0].get_ydata()).all())
         below.set(xlabel=label)
         above.set(xlabel="" if below.get_visible() else label)
-    axes[0, 0].legend(fontsize="x-small", frameon=False)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize="x-small", frameon=False)
     return fig
 
 
@@ -702,20 +701,16 @@ def benchmark(
     out_path: str = "./benchmarks",  # folder of the results
 ) -> pd.DataFrame:  # as `compare`
     "Races the kit against the plain formulation and writes tables, figures and the machine's description."
-    data, out = load("dsprites", 1, data_path=data_path), Path(out_path).expanduser()
+    data, out = load("dsprites", 1, data_path=data_path), expand_user(out_path)
     gpu = torch.cuda.is_available()
     repeats, steps = 2 if quick else 3, 200 if gpu else 20
 
     def keep(name: str, table: pd.DataFrame) -> pd.DataFrame:
-        with complete_file(out / f"{name}.csv") as unfinished:
-            table.to_csv(unfinished, index=False)
+        write_table(out / f"{name}.csv", table)
         return table
 
     out.mkdir(parents=True, exist_ok=True)
-    with complete_file(out / "machine.json") as unfinished:
-        unfinished.write_text(
-            json.dumps(machine() | {"data": data.dataset.source, "study_size": STUDY_SIZE, "laptop_size": LAPTOP_SIZE}, indent=1) + "\n"
-        )
+    write_json(out / "machine.json", machine() | {"data": data.dataset.source, "study_size": STUDY_SIZE, "laptop_size": LAPTOP_SIZE})
     seconds_to_first_step(data_path)  # what is read from the disk for the first time
     processes = []
     for _ in range(repeats):

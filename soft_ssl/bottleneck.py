@@ -25,7 +25,7 @@ class Code(NamedTuple):
     logits: Tensor  # `(B, L, V)`: the numbers that the softmax reads
     probs: Tensor | None  # `(B, L, V)`: what each group says, without noise, at the temperature it was read with; None without symbols
     symbols: Tensor | None  # `(B, L)`, int64 in 0..V-1: the likeliest symbol of each group; None if there are none
-    loss: Tensor  # scalar: what the bottleneck itself wants minimised, 0 unless it is `VQ`
+    loss: Tensor  # scalar: what the bottleneck itself wants minimised, 0 if it wants nothing
 
     @property
     def one_hot(self) -> Tensor | None:
@@ -104,7 +104,7 @@ class GatherRows(torch.autograd.Function):
         ctx,
         part: Tensor,  # `(B / processes, ...)`, of the same size on each process
     ) -> Tensor:  # `(B, ...)`
-        "In the order of the processes."
+        "In the order of the batch."
         parts = [torch.empty_like(part) for _ in range(n_processes())]
         dist.all_gather(parts, part.contiguous())
         return torch.stack(parts, 1).flatten(0, 1)  # in the order of the batch

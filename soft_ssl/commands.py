@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, TYPE_CHECKING
 
+from . import cli
 from .cli import nearest, plain, say
 from .datasets import DATASETS, SOURCES, build_file, load, recipe
 from .devices import COMPILES, PRECISIONS
-from .files import printable
+from .files import expand_user, printable
 from soft_ssl.experiment import (
     ALIASES, CLUSTERS, COMPONENTS, EVALUATIONS, METHODS, Option, all_runs, check_options, evaluate, evaluation_file, find_evaluation, method_options, options_of, probe_history, read_run_config,
     repeat, run_title, train,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['CHOICES', 'IMPORTED', 'FETCHED_PICTURES', 'COMMANDS', 'Parser', 'unhyphen', 'renamed', 'value_of', 'merged',
-           'at_places', 'add_options', 'shaping', 'every_option', 'pretrain_command', 'export_command', 'codes_command',
-           'study_command', 'download_command', 'train_command', 'evaluate_command', 'repeat_command', 'runs_command',
-           'print_evaluation', 'print_table', 'print_scores', 'benchmark_command']
+           'at_places', 'add_options', 'shaping', 'every_option', 'pretrain_command', 'of_a_run', 'export_command',
+           'codes_command', 'study_command', 'download_command', 'train_command', 'evaluate_command', 'repeat_command',
+           'runs_command', 'print_evaluation', 'print_table', 'print_scores', 'benchmark_command']
 
 # %% ../nbs/95a_commands.ipynb #0dbe15ee
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -47,7 +48,14 @@ IMPORTED = ("bottleneck", "dataset", "method", "evaluation")  # what may be an i
 
 
 class Parser(argparse.ArgumentParser):
-    "argparse with one sentence for an error, and the nearest valid option or choice in it."
+    "argparse with one sentence for an error, and the nearest valid option or choice in it; nothing is abbreviated."
+
+    def __init__(
+        self,
+        command: str = "",  # of `cli.COMMANDS`, which says what it does; empty for one that reads places alone
+    ):
+        about = cli.COMMANDS[command].partition(": ")[2] if command else ""
+        super().__init__(f"soft-ssl {command}", description=about[:1].upper() + about[1:], allow_abbrev=False, add_help=bool(command))
 
     def error(self, message: str) -> NoReturn:
         "Says what is wrong and leaves with exit code 2."
@@ -102,7 +110,7 @@ def value_of(option: Option, choices: dict[str, tuple[str, ...]] = CHOICES) -> A
                 return word  # one of timm's, or somebody's own
             if not matching:
                 raise argparse.ArgumentTypeError(
-                    f"{word!r} is not a value of it: {nearest(word, list(choices[option.name]))}"
+                    f"{word!r} is not a valid value: {nearest(word, list(choices[option.name]))}"
                 )
             return matching[0]
         try:
@@ -131,7 +139,7 @@ def at_places(
     **places: Iterable[str],  # for each word that is no option, in order: what it may be; empty for anything
 ) -> list[str | None]:  # the words; None for those that are missing where help was asked for
     "What a command line names by its places, with options before, between and after. Leaves with one sentence if one is missing or unknown."
-    reader = Parser(parser.prog, add_help=False, allow_abbrev=False)
+    reader = Parser()
     add_options(reader, {name: option._replace(kind=option.kind if option.kind is bool else str) for name, option in options.items()}, choices={})
     rest = reader.parse_known_args(renamed(words))[1]
     asked_for_help, rest = {"-h", "--help"} & set(rest), [word for word in rest if word not in ("-h", "--help", "--")]
@@ -181,7 +189,7 @@ def shaping(
     words: list[str],  # of the command line
 ) -> dict[str, str]:  # of `bottleneck` and `dataset`, those that are given
     "The options that decide which others there are."
-    reader = Parser(add_help=False, allow_abbrev=False)
+    reader = Parser()
     add_options(reader, {name: Option(name, "", str, "") for name in ("bottleneck", "dataset")}, keep=True)
     return vars(reader.parse_known_args(renamed(words))[0])
 
@@ -192,11 +200,11 @@ def every_option(methods: Iterable[str]) -> dict[str, Option]:
 
 # %% ../nbs/95a_commands.ipynb #c1a7e002
 def pretrain_command(words: list[str]) -> None:
-    "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at large scale."
+    "The command `soft-ssl pretrain`."
     from soft_ssl.scale import HEADS_OF, PRESETS, REQUEUE, pretrain
 
     choices = CHOICES | {"preset": tuple(PRESETS), "dataset": tuple(IMAGE_SETS)}
-    parser = Parser("soft-ssl pretrain", description="Pretrain a backbone at large scale.", allow_abbrev=False)
+    parser = Parser("pretrain")
     parser.add_argument("method", help=", ".join(HEADS_OF))
     general = options_of(pretrain)
     add_options(parser, general, keep=True, choices=choices)
@@ -209,31 +217,37 @@ def pretrain_command(words: list[str]) -> None:
         sys.exit(REQUEUE)
 
 # %% ../nbs/95a_commands.ipynb #5b1f7c2e
+def of_a_run(
+    command: str,
+    words: list[str],
+    write: Callable[..., Path],  # takes the run's folder and options, and says what it wrote
+) -> None:
+    "A command that writes something of a run."
+    parser = Parser(command)
+    parser.add_argument("run_path", help="folder of the run")
+    add_options(parser, options_of(write))
+    print(f"written: {printable(write(**vars(parser.parse(words))))}")
+
+
 def export_command(words: list[str]) -> None:
-    "`soft-ssl export RUN`: writes the backbone of a run, or its network as ONNX, for other libraries."
+    "The command `soft-ssl export`."
     from soft_ssl.export import export_run
 
-    parser = Parser("soft-ssl export", description="Export the backbone of a run, or its network as ONNX.", allow_abbrev=False)
-    parser.add_argument("run_path", help="folder of the run")
-    add_options(parser, options_of(export_run))
-    print(f"exported: {export_run(**vars(parser.parse(words)))}")
+    of_a_run("export", words, export_run)
 
 
 def codes_command(words: list[str]) -> None:
-    "`soft-ssl codes RUN`: writes symbols and probabilities of a part of its data as Parquet."
+    "The command `soft-ssl codes`."
     from soft_ssl.export import write_codes
 
-    parser = Parser("soft-ssl codes", description="Write the codes of a run as a table.", allow_abbrev=False)
-    parser.add_argument("run_path", help="folder of the run")
-    add_options(parser, options_of(write_codes))
-    print(f"codes: {write_codes(**vars(parser.parse(words)))}")
+    of_a_run("codes", words, write_codes)
 
 # %% ../nbs/95a_commands.ipynb #4237d58b
 def study_command(words: list[str]) -> None:
-    "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table."
+    "The command `soft-ssl study`."
     from soft_ssl.study import study, study_folder
 
-    parser = Parser("soft-ssl study", description="Run a grid of methods, bottlenecks, data and seeds into one table.", allow_abbrev=False)
+    parser = Parser("study")
     add_options(parser, options_of(study))
     args = vars(parser.parse(words))
     table = study(**args)
@@ -241,19 +255,15 @@ def study_command(words: list[str]) -> None:
         print(table.to_markdown(index=False, floatfmt=",.6g"))
     else:
         print(f"{len(table)} cells are done, {table['seconds'].sum() / 3600:.2f} hours of workers; tables: "
-              f"{Path(args['out_path']).expanduser() if args['out_path'] else study_folder(args['size'], args['root_path'])}")  # fmt: skip
+              f"{expand_user(args['out_path']) if args['out_path'] else study_folder(args['size'], args['root_path'])}")  # fmt: skip
 
 # %% ../nbs/95a_commands.ipynb #02e11c06
 FETCHED_PICTURES = ("cifar10", "cifar100", "stl10", "fashion_mnist")
 
 
 def download_command(words: list[str]) -> None:
-    "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split sizes; pictures are fetched as they are published."
-    parser = Parser(
-        "soft-ssl download",
-        description="Make the file of a data set, and print the sizes of its split.",
-        allow_abbrev=False,
-    )
+    "The command `soft-ssl download`."
+    parser = Parser("download")
     names = Option("dataset", "", str, "")
     parser.add_argument("dataset", type=value_of(names), help=", ".join([*DATASETS, *FETCHED_PICTURES]))
     parser.add_argument(
@@ -303,15 +313,11 @@ def download_command(words: list[str]) -> None:
 
 
 def train_command(words: list[str]) -> None:
-    "`soft-ssl train METHOD [OPTIONS]`: trains and probes a run."
+    "The command `soft-ssl train`."
     general = options_of(train)
-    parser = Parser(
-        "soft-ssl train",
-        description="Train and probe one run. General options may stand before the method.",
-        allow_abbrev=False,
-    )
+    parser = Parser("train")
     positions = parser.add_argument_group("positional")
-    positions.add_argument("method", help=", ".join(METHODS))
+    positions.add_argument("method", help=f"{', '.join(METHODS)}; general options may stand before it")
     add_options(parser, general, keep=True)
     (method,) = at_places(parser, words, general | every_option(METHODS), method=METHODS)
     add_options(parser, method_options(method or "byol", **shaping(words)), keep=True)
@@ -322,8 +328,8 @@ def train_command(words: list[str]) -> None:
 
 
 def evaluate_command(words: list[str]) -> None:
-    "`soft-ssl evaluate METHOD EVALUATION --run_path RUN`: evaluates a run."
-    parser = Parser("soft-ssl evaluate", description="Evaluate a run.", allow_abbrev=False)
+    "The command `soft-ssl evaluate`."
+    parser = Parser("evaluate")
     parser.add_argument("method", help=", ".join(METHODS))
     parser.add_argument("evaluation", help=", ".join(EVALUATIONS))
     parser.add_argument("--run_path", required=True, help="folder of the run")
@@ -345,8 +351,8 @@ def evaluate_command(words: list[str]) -> None:
 
 
 def repeat_command(words: list[str]) -> None:
-    "`soft-ssl repeat RUN`: trains a run again from its config.json alone, elsewhere, and compares the scores."
-    parser = Parser("soft-ssl repeat", description="Train a run again from its config.json, and compare.", allow_abbrev=False)
+    "The command `soft-ssl repeat`."
+    parser = Parser("repeat")
     parser.add_argument("config_file", help="config.json of a run, or the folder that it stands in")
     add_options(parser, options_of(repeat))
     run, difference = repeat(**vars(parser.parse(words)))
@@ -355,8 +361,8 @@ def repeat_command(words: list[str]) -> None:
 
 
 def runs_command(words: list[str]) -> None:
-    "`soft-ssl runs [--root_path FOLDER]`: every run in a folder: state, options that differ, scores."
-    parser = Parser("soft-ssl runs", description="Every run in a folder: how far it is, what differs in its options, what probes read.", allow_abbrev=False)
+    "The command `soft-ssl runs`."
+    parser = Parser("runs")
     add_options(parser, options_of(all_runs))
     args = vars(parser.parse(words))
     print(all_runs(**args).to_markdown(index=False, floatfmt=".3f"))
@@ -402,19 +408,17 @@ def print_scores(run: RunFolder) -> None:
 
 
 def benchmark_command(words: list[str]) -> None:
-    "`soft-ssl benchmark [--quick]`: measures the kit against the plain formulation on this machine."
+    "The command `soft-ssl benchmark`."
     import pandas as pd
 
     from soft_ssl.benchmark import benchmark
 
-    parser = Parser(
-        "soft-ssl benchmark", description="Measure the kit against the plain formulation.", allow_abbrev=False
-    )
+    parser = Parser("benchmark")
     add_options(parser, options_of(benchmark))
     args = vars(parser.parse(words))
     compared = benchmark(**args)
     print("\n" + compared.to_markdown(index=False, floatfmt=".1f"))
-    processes = pd.read_csv(Path(args["out_path"]).expanduser() / "processes.csv")
+    processes = pd.read_csv(expand_user(args["out_path"]) / "processes.csv")
     print("\n" + processes.to_markdown(index=False, floatfmt=".3f"))
     print(f"\ntables and figures: {args['out_path']}")
 

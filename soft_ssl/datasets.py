@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'SOURCES', 'Recipe', 'dsprites_recipe', 'mpi3d_recipe', 'recipe', 'DrawnDataset', 'data_file',
-           'build_file', 'draw_or_fetch', 'SplitData', 'split_of', 'load', 'load_file', 'split_data', 'load_drawn',
-           'from_arrays', 'folder_factors', 'check_folder', 'from_folder', 'read_image', 'hold_out']
+           'build_file', 'draw_or_fetch', 'draw_rows', 'SplitData', 'split_of', 'load', 'load_file', 'split_data',
+           'load_drawn', 'from_arrays', 'folder_factors', 'check_folder', 'from_folder', 'read_image', 'hold_out']
 
 # %% ../nbs/01c_datasets.ipynb #9c98f829
 import hashlib
@@ -21,7 +21,7 @@ from torch import Tensor
 from . import dsprites, mpi3d, shapes3d
 from .factors import FactorDataset, Factors, ImageData, StoredImages, write_factor_file
 from soft_ssl.files import (
-    MOST_BYTES, PICTURE_SUFFIXES, download, expand, file_digest, file_lock, find_named, folder_files, folder_stamp, listing_digest, picture_names,
+    MOST_BYTES, PICTURE_SUFFIXES, download, expand_user, file_digest, file_lock, find_named, folder_files, folder_stamp, listing_digest, picture_names,
     printable, read_picture, remove_unfinished,
 )
 from .splits import Composition, Split, Splits, draw_held_out, parse_split, split_by_composition
@@ -131,7 +131,7 @@ class DrawnDataset:
 # %% ../nbs/01c_datasets.ipynb #86256ea6
 def data_file(data_path: str | Path, name: str, source: str) -> Path:
     "Where the file of a data set stands."
-    return expand(data_path) / f"{name.rpartition('.')[2]}_{source}.h5"
+    return expand_user(data_path) / f"{name.rpartition('.')[2]}_{source}.h5"
 
 
 def build_file(
@@ -142,7 +142,7 @@ def build_file(
 ) -> Path:  # of the HDF5 file
     "Makes a data set's file unless it is there. Raises `ConnectionError` or `ValueError` if the original cannot be had, is damaged or another one."
     about, path = recipe(name), data_file(data_path, name, source)
-    archive = None if archive is None else expand(archive)
+    archive = None if archive is None else expand_user(archive)
     if source not in SOURCES[1:]:
         raise ValueError(f"source must be original or rendered to build a file, but is {source!r}")
     if archive is not None and not archive.is_file():
@@ -183,6 +183,15 @@ def draw_or_fetch(about: Recipe, path: Path, source: str, archive: Path | None) 
         fetched.unlink()
 
 # %% ../nbs/01c_datasets.ipynb #ccc16c32
+def draw_rows(
+    rows: np.ndarray,  # int `(N,)`, sorted
+    n: int,  # how many, if there are so many
+    seed: int = 0,
+) -> np.ndarray:  # int `(min(n, N),)`, sorted
+    "A random sample, without replacement."
+    return np.sort(np.random.default_rng(seed).choice(rows, min(n, len(rows)), replace=False))
+
+
 class SplitData(NamedTuple):
     "A data set with its composition split."
 
@@ -207,7 +216,7 @@ class SplitData(NamedTuple):
         rows = getattr(self.splits, part)
         if labelled:
             rows = rows[(self.dataset.values[rows] >= 0).all(1)]
-        return rows if not 0 < n < len(rows) else np.sort(np.random.default_rng(0).choice(rows, n, replace=False))
+        return draw_rows(rows, n) if n else rows
 
     def occurring(self) -> list[np.ndarray]:  # for each factor, sorted
         "Which of its values occur in any of the parts."
@@ -222,7 +231,7 @@ class SplitData(NamedTuple):
         return StoredImages(self.dataset, self.rows(part))
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        "Channel mean and standard deviation of the training images, `(C,)` each; no image is read."
+        "Channel mean and standard deviation of the training images, `(C,)` each; from a file no image is read, of a drawn data set all of them are drawn."
         return self.dataset.statistics(self.splits.train)
 
 
@@ -330,11 +339,11 @@ def from_arrays(
     "Arrays, or an HDF5 file, as a data set. Raises `ValueError` if images and labels do not fit, and `FileExistsError` if `path` is there."
     import h5py
 
-    path = expand(path)
+    path = expand_user(path)
     if path.exists():
         raise FileExistsError(f"{printable(path)} is there already: delete it, or give another path")
     if isinstance(images, (str, Path)):
-        with h5py.File(expand(images)) as file:
+        with h5py.File(expand_user(images)) as file:
             if missing := [name for name in tables if name not in file and (name == tables[0] or labels is None)]:
                 raise ValueError(f"{printable(images)} has no table {missing[0]}, only {', '.join(file)}: name its tables")
             return from_arrays(file[tables[0]], file[tables[1]][:] if labels is None else labels, path, names, numbers, circular, split, n_train)
@@ -402,7 +411,7 @@ def from_folder(
     train_share: float = 0.8,  # of the other images; the rest is iid
 ) -> SplitData:
     "A folder of images as a data set. Raises `ValueError` if there are no images, one cannot be read, the levels differ, or `path` has others."
-    folder, path = expand(folder), expand(path)
+    folder, path = expand_user(folder), expand_user(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {printable(folder)}")
     names = picture_names(folder)

@@ -68,7 +68,7 @@ def inside(
     return torch.hypot(u, v) <= radius[nearest]
 
 # %% ../nbs/01a_dsprites.ipynb #7f1894dd
-WINDOW = 28  # pixels; the longest sprite, the ellipse, is 25.6 long
+WINDOW = 28  # pixels; the longest sprite, the turned square, is 27.2 across
 ANGLES = [2 * math.pi * i / 39 for i in range(40)]
 SCALES = [0.5 + 0.1 * i for i in range(6)]
 CENTRES = torch.linspace(15.5, 47.5, 32)

@@ -28,7 +28,7 @@ from .byol import BYOL
 from .datasets import SplitData, load, load_drawn, load_file
 from .decorrelation import BarlowTwins, VICReg
 from .devices import choose_threads, process_state
-from .files import complete_file, find_named, printable
+from .files import complete_file, expand_user, find_named, printable
 from .learner import ImageBatches, PictureBatches, count_steps, encoders_of, fit, mode_of, plot_metrics, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
 from .metrics import collapse, disentanglement, toposim
@@ -231,13 +231,13 @@ RANGES: dict[str, Range] = {
     for allowed, names in (
         (Range(0), "seed turn subset_seed sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
         (Range(0), "ridge entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
-        (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price"),
+        (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price codes.n_images"),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
         (Range(1), "n_groups n_symbols dim depth h_dim projector_hidden predictor_hidden n_prototypes temperature_teacher_epochs"),
         (Range(2), "projector_depth train_batch_size finetune_batch_size n_neighbors n_views collapse.n_images"),
         (Range(2, or_zero=True), "n_sub_test"),
         (Range(1e-6), "entropy_tau tau tau_teacher temperature temperature_teacher temperature_teacher_start"),
-        (Range(1e-6, or_zero=True), "umap.tau"),
+        (Range(1e-6, or_zero=True), "umap.tau codes.tau"),
         (Range(0, above=True), "strength"),
         (Range(0, 1), "ema ema_end momentum blur_1 blur_2 solarize_1 solarize_2"),
         (Range(0), "brightness contrast saturation"), (Range(0, 0.5), "hue"),
@@ -379,7 +379,7 @@ def about_data(data: SplitData) -> dict[str, Any]:
 
 
 def probe_scores(method: HasFeatures, data: SplitData, config: dict[str, Any], run_id: str) -> pd.DataFrame:
-    "Ridge probe scores as the options ask for them: columns run, feature, split, factor, metric, score."
+    "Ridge probe scores as the options ask for them: columns run, feature, split, factor, metric, chance, score, oracle."
     scores = linear_probe(method, data, **{name: config[name] for name in options_of(linear_probe)})
     scores.insert(0, "run", run_id)
     return scores
@@ -494,7 +494,7 @@ def run_folder(
     run_id: str,  # its name
 ) -> RunFolder:
     "Where a run stands. Raises `ValueError` if its name leads out of the folder of all runs."
-    top = Path(root_path).expanduser()
+    top = expand_user(root_path)
     path = top / exp_name / run_id
     if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(top)) or not run_id:
         raise ValueError(f"exp_name and run_id name a folder in {root_path}, but {exp_name!r} and {run_id!r} lead out of it")
@@ -589,7 +589,7 @@ def train_in(
     if state.is_main_process:
         if not before:
             run.clear()  # what one left that was killed before its first checkpoint
-        run.write_config(by_component({**config, "data_file": about, "resolved": resolved, "versions": provenance()}))
+        run.write_config(by_component({**config, "steps": steps_of(config, data), "data_file": about, "resolved": resolved, "versions": provenance()}))
         run.probes_file.unlink(missing_ok=True)  # of fewer steps: evaluations.csv keeps them
     state.wait_for_everyone()
 
@@ -732,7 +732,7 @@ def repeat(
     reload: bool = False,  # go on where an earlier repetition stopped
 ) -> tuple[RunFolder, float | None]:  # the new run, and the largest difference of a score; None if the old one has no scores of its last step
     "Trains a run again from its configuration alone. Raises `ValueError` if that is damaged, or the data is not the same."
-    config_file = Path(config_file).expanduser()
+    config_file = expand_user(config_file)
     if config_file.is_file() and config_file.name != "config.json":
         raise ValueError(f"{config_file} is not the config.json of a run")
     old = RunFolder(config_file.parent if config_file.is_file() else config_file)
@@ -761,17 +761,18 @@ def repeat(
     return run, float((before - now).abs().max(skipna=False)) if len(before) else None
 
 # %% ../nbs/04_experiment.ipynb #4d92095f
-NOT_SHOWN = (*NOT_IN_RUN_ID, "select_on", "data_file", "resolved", "versions")  # in a table of runs
+NOT_SHOWN = (*NOT_IN_RUN_ID, "select_on", "steps", "data_file", "resolved", "versions")  # in a table of runs
 
 
 def state_of(run: RunFolder, config: dict[str, Any]) -> str:
     "How far a run is."
     if not run.checkpoint_file.exists():
         return "no step yet"
-    step = int(run.read_table(run.metrics_file)["step"].iloc[-1]) if run.metrics_file.exists() else 0
-    if (run.figures_folder / "probes.png").exists() or step == config["max_steps"]:
+    step = run.steps_done()
+    steps, scored = config.get("steps") or config["max_steps"], "select_on" not in config or run.probes_file.exists()
+    if step == steps and scored:
         return f"done, {step} steps"
-    return f"step {step}" + (f" of {config['max_steps']}" if config["max_steps"] else "")
+    return f"step {step}" + (f" of {steps}" if steps else "")
 
 
 def all_runs(
@@ -783,7 +784,7 @@ def all_runs(
     "Every run in a folder. Raises `FileNotFoundError` if there is none."
     import pandas as pd
 
-    top, rows = Path(root_path).expanduser(), []
+    top, rows = expand_user(root_path), []
     options: list[dict[str, Any]] = []
     for file in sorted(top.rglob("config.json")):
         run = RunFolder(file.parent)
@@ -805,11 +806,12 @@ def all_runs(
     if not rows:
         raise FileNotFoundError(f"there is no run in {top}: `soft-ssl train` makes one there, or give another --root_path")
     chosen = pd.DataFrame(options)
-    differ = [name for name in chosen if chosen[name].astype(str).nunique(dropna=False) > 1]
+    readable = chosen[[bool(one) for one in options]]
+    differ = [name for name in chosen if readable[name].astype(str).nunique(dropna=False) > 1]
     table = pd.DataFrame(rows)
     table = pd.concat([table[["run", "state"]], chosen[differ], table.drop(columns=["run", "state"])], axis=1)
     if html:
-        with complete_file(Path(html).expanduser()) as unfinished:
+        with complete_file(expand_user(html)) as unfinished:
             unfinished.write_text(sortable_page(table, f"{feature}, {split}: runs in {top}"))
     return table
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,8 @@ from torchvision.models import ResNet
 from torchvision.models import resnet
 
 from . import kernels
-from .bottleneck import check_at_least
-from .experiment import load_pretrained, load_run, read_run_config
-from .files import complete_file
+from .experiment import check_options, load_pretrained, load_run, options_of, read_run_config
+from .files import complete_file, expand_user
 from .method import Network
 from .networks import InputNorm
 from .probes import image_batches
@@ -188,9 +186,7 @@ def write_codes(
         from pyarrow.parquet import ParquetWriter
     except ImportError as error:
         raise ValueError("codes are written as Parquet, which needs the package pyarrow: pip install pyarrow") from error
-    check_at_least(0, tau=tau)
-    if tau == math.inf:
-        raise ValueError("tau must be finite, but is inf")
+    check_options({"n_images": n_images, "tau": tau}, options_of(write_codes), "codes")
     method, data, _ = load_run(run_path, data_path, checkpoint)
     if split not in data.splits._fields:
         raise ValueError(f"split must be one of {', '.join(data.splits._fields)}, but is {split!r}")
@@ -199,7 +195,7 @@ def write_codes(
         there = [name for name, part in data.splits._asdict().items() if len(part)]
         raise ValueError(f"the part {split} of this data has no images: give --split {' or '.join(there)}")
     device, writer = next(method.parameters()).device, None
-    file = Path(out_path).expanduser() if out_path else RunFolder(run_path).path / f"codes_{split}.parquet"
+    file = expand_user(out_path) if out_path else RunFolder(run_path).path / f"codes_{split}.parquet"
     with complete_file(file) as unfinished:
         for start, images in zip(range(0, len(rows), CODE_BATCH), image_batches(data.dataset, rows, CODE_BATCH, "codes")):
             code = method.student.read(images.to(device), tau or None)[1]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .files import check_room, complete_file, expand, printable
+from .files import check_room, complete_file, expand_user, printable
 
 if TYPE_CHECKING:
     import h5py
@@ -75,7 +75,7 @@ class Factors:
         self,
         values: np.ndarray,  # `(N, F)`
     ) -> np.ndarray:  # `(N, F)`, the same type
-        "Values by which two images are the same exactly if they look the same: the last of a closed factor becomes its first."
+        "Values in which the last of a closed factor, where it looks like the first, is its first."
         return values % np.array(self.periods, values.dtype)
 
     def target(
@@ -148,7 +148,7 @@ def write_factor_file(
     "Writes images and factors into one file, complete or not at all."
     import h5py
 
-    path, done, n = expand(path), 0, len(values)
+    path, done, n = expand_user(path), 0, len(values)
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file, progress_bar(path, n, disable=not show_progress) as bar:
         check_room(unfinished, values.nbytes)
         describe(file, values, factors, name, source, sha256, stamp, folder)
@@ -231,7 +231,7 @@ class FactorDataset:
         "Raises `FileNotFoundError` or `ValueError` with what is wrong with the file."
         import h5py
 
-        self.path = expand(path)
+        self.path = expand_user(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"there is no file {printable(self.path)}: `soft-ssl download` makes it")
         try:
@@ -329,7 +329,7 @@ def write_factor_parts(
     "Like `write_factor_file`, in parts that survive an interruption."
     import h5py
 
-    path, about = expand(path), (factors, name, source, sha256)
+    path, about = expand_user(path), (factors, name, source, sha256)
     folder = path.with_name(f".{path.stem}.parts")
     parts = [folder / f"{number:04d}.h5" for number in range(len(values) // part_size)]
     with progress_bar(path, len(values)) as bar:

@@ -9,6 +9,7 @@ import errno
 import gzip
 import hashlib
 import importlib
+import json
 import os
 import re
 import shutil
@@ -33,14 +34,16 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 if TYPE_CHECKING:
+    import pandas as pd
     from PIL import Image
 
 # %% auto #0
 __all__ = ['MEGABYTE', 'LEAST_ROOM', 'BROKEN_TAR', 'TIMEOUT', 'MOST_BYTES', 'HOSTS', 'PICTURE_FORMATS', 'PICTURE_SUFFIXES',
-           'complete_file', 'cache_folder', 'check_room', 'expand', 'printable', 'file_lock', 'remove_unfinished',
-           'file_digest', 'open_npz', 'npz_shape', 'npz_rows', 'untar', 'check_address', 'CheckedRedirects', 'open_url',
-           'download', 'fetch', 'append', 'on_white', 'in_8_bits', 'read_picture', 'check_inside', 'visible',
-           'pictures_below', 'picture_names', 'listing_digest', 'folder_files', 'folder_stamp', 'find_named', 'base_of']
+           'complete_file', 'write_json', 'write_table', 'cache_folder', 'check_room', 'expand_user', 'printable',
+           'file_lock', 'remove_unfinished', 'file_digest', 'open_npz', 'npz_shape', 'npz_rows', 'untar',
+           'check_address', 'CheckedRedirects', 'open_url', 'download', 'fetch', 'append', 'on_white', 'in_8_bits',
+           'read_picture', 'check_inside', 'visible', 'pictures_below', 'picture_names', 'listing_digest',
+           'folder_files', 'folder_stamp', 'find_named', 'base_of']
 
 # %% ../nbs/91_files.ipynb #73d59fa4
 MEGABYTE = 2**20
@@ -60,10 +63,29 @@ def complete_file(
     finally:
         unfinished.unlink(missing_ok=True)
 
+
+def write_json(
+    file: str | Path,
+    content: dict[str, Any],
+) -> None:
+    "Writes a JSON file, whole or not at all."
+    with complete_file(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def write_table(
+    file: str | Path,  # ends in .csv
+    table: pd.DataFrame,
+    **options: Any,  # of its `to_csv`
+) -> None:
+    "Writes a table without its index, whole or not at all."
+    with complete_file(file) as unfinished:
+        table.to_csv(unfinished, index=False, **options)
+
 # %% ../nbs/91_files.ipynb #3be055c7
 def cache_folder() -> Path:
     "For what this machine need not work out twice: in `XDG_CACHE_HOME`, or `~/.cache`."
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "soft_ssl"
+    return expand_user(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "soft_ssl"
 
 # %% ../nbs/91_files.ipynb #273cfe79
 LEAST_ROOM = 2**22  # bytes that stay free, for what a library has not written yet
@@ -79,7 +101,7 @@ def check_room(
         raise OSError(errno.ENOSPC, f"the disk is full, {free:,} bytes are left", str(path))
 
 # %% ../nbs/91_files.ipynb #9e41b2f6
-def expand(
+def expand_user(
     path: str | Path,  # may begin with `~` or `~name`
 ) -> Path:
     "A path with the home folder in place of `~`; as it is where there is no such user."

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .bottleneck import entropy
-from .datasets import SplitData
+from .datasets import SplitData, draw_rows
 from .experiment import load_run, run_title
 from .factors import ImageData
 from .splits import Splits
@@ -104,8 +104,7 @@ class Latents:
     ):
         self.method, self.data, self.title, self.path = method.eval(), data, title or data.title, path
         rows = np.concatenate(data.splits)
-        n_images = min(n_images, len(rows))
-        self.sample = codes_of(method, data, np.sort(np.random.default_rng(0).choice(rows, n_images, replace=False)))
+        self.sample = codes_of(method, data, draw_rows(rows, n_images))
         self.factors = data.dataset.factors
 
     def at(
@@ -293,7 +292,8 @@ def plot_traversal(latents: Latents, way: Traversal) -> Figure:
             heat.text(t - 0.4, y, symbols[t], va="center", fontsize="x-small", color="white" if way.moved[g, t] < 0.6 else "black")
             if t:
                 heat.plot([t - 0.5] * 2, [y - 0.5, y + 0.5], color=MARK, lw=2)
-    fig.suptitle(latents.title, fontsize="x-small")
+    held = [f"{name} {value}" for name, value in zip(latents.factors.names, way.codes.values[0]) if name != way.factor]
+    fig.suptitle(f"{latents.title}; {', '.join(held)}", fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
 
@@ -331,6 +331,7 @@ def plot_group(latents: Latents, group: int) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 1.2 + 0.36 * len(users)), width_ratios=(3, 2.4))
     left.imshow(np.concatenate(rows).squeeze(), vmin=0, vmax=255, aspect="auto")
     left.grid(False)
+    left.set_box_aspect(rows[0].shape[0] * len(rows) / rows[0].shape[1])
     left.set(xticks=[], yticks=[(side + 2 * gap) * (i + 0.5) for i in range(len(users))], yticklabels=[f"{label}: {100 * share:.0f} %" for label, _, share in users])
     right.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     right.grid(False)
@@ -443,7 +444,7 @@ def fit_decoder(
     others = np.setdiff1d(np.concatenate(latents.data.splits), latents.sample.rows)
     if len(others) < DECODER_BATCH:
         raise ValueError(f"{len(others)} images are left to learn from: make the sample smaller (n_images)")
-    rows = np.sort(np.random.default_rng(seed).choice(others, min(n_images, len(others)), replace=False))
+    rows = draw_rows(others, n_images, seed)
     codes = codes_of(latents.method, latents.data, rows)
     vectors, images = torch.from_numpy(codes.vectors), torch.from_numpy(codes.images).permute(0, 3, 1, 2)
     with torch.random.fork_rng(devices=[]):
@@ -493,20 +494,22 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 def decoder_errors(
     latents: Latents,
     decoder: Decoder,
-    n_edits: int = 300,  # images that are edited, each in one group
+    n_edits: int = 300,  # images that are edited, each in one group, to another symbol
     seed: int = 0,
 ) -> pd.DataFrame:  # a row for each comparison: mean squared error and overlap
     "How well the decoder draws codes of images it has not seen, and edited ones."
     sample, rng = latents.sample, np.random.default_rng(seed)
     drawn, mean = decoder.draw(sample.vectors), np.broadcast_to(sample.images.mean(0).round().astype(np.uint8), sample.images.shape)
     chosen = rng.choice(len(sample.rows), min(n_edits, len(sample.rows)), replace=False)
+    neighbours = [next(j for j in nearest(latents, sample.vectors[i], 2)[0] if j != i) for i in chosen]
     pairs = {
         "drawn from the code, against its image": (drawn, sample.images),
         "mean image, against the image": (mean, sample.images),
-        "drawn from the code, against the nearest other image": (drawn[chosen], sample.images[[next(j for j in nearest(latents, sample.vectors[i], 2)[0] if j != i) for i in chosen]]),
+        "nearest other image, against the image": (sample.images[neighbours], sample.images[chosen]),
     }
     if sample.has_symbols:
-        edits = [{int(rng.integers(latents.n_groups)): int(rng.integers(latents.n_symbols))} for _ in chosen]
+        groups, further = rng.integers(latents.n_groups, size=len(chosen)), rng.integers(1, latents.n_symbols, size=len(chosen))
+        edits = [{int(group): int((sample.symbols[i, group] + step) % latents.n_symbols)} for i, group, step in zip(chosen, groups, further)]
         codes = np.stack([edited(sample.probabilities[i], edit).ravel() for i, edit in zip(chosen, edits)])
         pairs["drawn from an edited code, against the nearest image"] = (decoder.draw(codes), sample.images[[nearest(latents, code, 1)[0][0] for code in codes]])
         pairs["drawn from an edited code, against the drawing before"] = (decoder.draw(codes), drawn[chosen])
@@ -574,8 +577,7 @@ def history(
     method, data, config = load_run(run_path, data_path)
     if not run.snapshots():
         raise FileNotFoundError(f"{run_path} has no snapshots: train it with snapshot_every above 0")
-    images = np.concatenate(data.splits)
-    rows = np.sort(np.random.default_rng(0).choice(images, min(n_images, len(images)), replace=False))
+    rows = draw_rows(np.concatenate(data.splits), n_images)
     codes, shares, table, read = [], [], [], []
     for step, file in tqdm(run.snapshots().items(), desc="snapshots"):
         load_strict(method.student, load_weights(file))
@@ -598,10 +600,10 @@ def plot_history(told: History) -> Figure:
     from soft_ssl.plotting import PART_COLOURS
 
     panels = [*([] if told.table.empty else ["code"]), *dict.fromkeys(told.scores["factor"])]
-    fig, axes = plt.subplots(1, len(panels), figsize=(1.9 * len(panels), 2.3), squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), figsize=(1.9 * len(panels), 2.3), squeeze=False, sharey=True)
     for ax, panel in zip(axes[0], panels):
         if panel == "code":
-            ax.plot(told.steps, told.table["entropy_given_x"] / np.log2(told.shares.shape[2]), marker=".", color="#56b4e9", label="H(y|x) / largest")
+            ax.plot(told.steps, told.table["entropy_given_x"] / np.log2(told.shares.shape[2]), marker=".", color="black", label="H(y|x) / largest")
             ax.plot(told.steps, told.table["symbols_used"], marker=".", color="#cc79a7", label="symbols used")
             ax.set_title("code")
         else:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .bottleneck import check_at_least, entropy
-from .datasets import SplitData
+from .datasets import SplitData, draw_rows
 from .factors import Factors
 from .method import HasFeatures, effective_rank, rankme
 from .probes import feature_batches, image_batches, spread_or_1
@@ -443,7 +443,7 @@ def disentanglement(
     sample_seed: int = 0,  # of the images, halves, trees and draws
     test_batch_size: int = 256,  # images at a time
 ) -> pd.DataFrame:  # columns feature, split, factor, metric, score, null; a row for each score, and for each group's information on each factor
-    "All scores of this notebook, and the mutual information of every group with every factor, in bits. `null` is the same of shuffled images, of which the code says nothing."
+    "Scores of disentanglement, the use of the symbols, and the mutual information of every group with every factor, in bits. `null` is the same of shuffled images, of which the code says nothing; the numbers of use have none."
     import pandas as pd
 
     check_at_least(50, n_images=n_images)
@@ -498,7 +498,7 @@ def collapse(
 
     check_at_least(2, n_images=n_images, n_views=n_views)
     view, everything = find_view(augment), np.concatenate(data.splits)
-    rows = np.sort(np.random.default_rng(sample_seed).choice(everything, min(n_images, len(everything)), replace=False))
+    rows = draw_rows(everything, n_images, sample_seed)
     generator, device = torch.Generator().manual_seed(sample_seed), next(method.parameters()).device
     views: dict[str, list[Tensor]] = {}
     for images in image_batches(data.dataset, rows, max(1, test_batch_size // n_views), "views"):

@@ -374,7 +374,7 @@ def convert_original(
     factors: Factors = FACTORS,  # `COMPLEX_FACTORS` for the complex set
     name: str = "mpi3d_real",  # of the data set
 ) -> Path:  # `path`
-    "Streams an original into a file. Raises `ValueError` if it is damaged or does not show what its factors say."
+    "Streams an original into a file. Raises `ValueError` if it is damaged or its neighbouring images do not look alike."
     if npz_shape(archive, "images") != (len(factors), SIDE, SIDE, 3):
         raise ValueError(
             f"{archive} does not hold {len(factors):,} images of 64x64 pixels in colour, as {name} does: fetch it again"

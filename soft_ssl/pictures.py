@@ -29,7 +29,7 @@ from .bottleneck import check_at_least
 from .datasets import SplitData
 from .factors import Factors
 from soft_ssl.files import (
-    PICTURE_SUFFIXES, complete_file, download, expand, file_digest, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
+    PICTURE_SUFFIXES, complete_file, download, expand_user, file_digest, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
     pictures_below, printable, read_picture, untar, visible,
 )
 from .networks import SMALL_SIDE
@@ -207,8 +207,8 @@ def fashion_mnist(
     "Fashion-MNIST, its grey channel three times. Raises `ConnectionError` if it cannot be had, `ValueError` if a file of `source` is missing or damaged."
     from torchvision.datasets import FashionMNIST
 
-    root, debian = expand(data_path), DEBIAN_FASHION_MNIST if DEBIAN_FASHION_MNIST.is_dir() else None
-    raw, found = root / "FashionMNIST" / "raw", expand(source) if source else debian
+    root, debian = expand_user(data_path), DEBIAN_FASHION_MNIST if DEBIAN_FASHION_MNIST.is_dir() else None
+    raw, found = root / "FashionMNIST" / "raw", expand_user(source) if source else debian
     with file_lock(root / "FashionMNIST"):
         if not all((raw / name).exists() for name in FASHION_MNIST_FILES):
             if found:
@@ -247,7 +247,7 @@ class PictureFolder(Pictures):
         classes: Sequence[str] | None = None,  # names in the order of their numbers; None: those that have a picture here, sorted
     ):
         "Raises `FileNotFoundError` if there are no pictures in it, `ValueError` if some lie beside its sub-folders."
-        self.root = expand(root)
+        self.root = expand_user(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"there is no folder {printable(self.root)}: put a folder of pictures there, or give --data_path")
         names = picture_names(self.root)
@@ -296,7 +296,7 @@ def pack(
     "Puts all files of a folder into one."
     import h5py
 
-    pictures, path = PictureFolder(folder), expand(path)
+    pictures, path = PictureFolder(folder), expand_user(path)
     names, sizes = pictures.names, [size for _, size, _ in pictures.files(contents=False)]
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file:
         stored = file.create_dataset("bytes", (sum(sizes),), np.uint8, chunks=(2**16,) if sum(sizes) > 2**16 else True, fletcher32=True)
@@ -338,7 +338,7 @@ class PackedPictures(Pictures):
         classes: Sequence[str] | None = None,  # names in the order of their numbers; None: those of the file
     ):
         "Raises `ValueError` if the file is damaged, or was packed from other pictures than the folder beside it holds."
-        self.path, self.file = expand(path), None
+        self.path, self.file = expand_user(path), None
         with open_packed(self.path) as file:
             self.ends, labels, own = file["ends"][:], file["labels"][:], split_names(file["classes"])
             sizes = np.diff(self.ends, prepend=0)
@@ -490,7 +490,7 @@ def check_data_path(
     data_path: str | Path,
 ) -> None:
     "Raises `ValueError` for somebody's pictures where another data set was asked for: it would be trained in their place and written among them."
-    root = expand(data_path)
+    root = expand_user(data_path)
     found = any(pictures_near(root)) if root.is_dir() else root.is_file() and root.suffix.lower() == ".h5"
     if found and dataset != "folder":
         raise ValueError(
@@ -507,7 +507,7 @@ def write_digits(
 
     from sklearn.datasets import load_digits
 
-    folder, digits = expand(folder), load_digits()
+    folder, digits = expand_user(folder), load_digits()
     names = [f"{'val' if number % 5 == 4 else 'train'}/{label}/{number:04}.png" for number, label in enumerate(digits.target)]
     if folder.exists():
         if odd := set(names) ^ set(picture_names(folder)):
@@ -540,7 +540,7 @@ def image_data(
     if dataset not in IMAGE_SETS:
         raise ValueError(f"dataset must be one of {', '.join(IMAGE_SETS)}, but is {dataset!r}")
     check_data_path(dataset, data_path)
-    root = expand(data_path)
+    root = expand_user(data_path)
     pictures: Pictures
     try:
         if dataset in ("cifar10", "cifar100"):
@@ -570,7 +570,7 @@ def has_test_part(
     data_path: str | Path,  # of `image_data`
 ) -> bool:
     "Whether there are images to test on. A folder of pictures need not have any."
-    root = expand(data_path)
+    root = expand_user(data_path)
     if dataset in ("cifar10", "cifar100", "stl10", "fashion_mnist", "digits"):
         return True
     return find_parts(root if dataset == "folder" else root / dataset).test is not None

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import kernels
 from .bottleneck import check_at_least
-from .datasets import SplitData
+from .datasets import SplitData, draw_rows
 from .devices import keep_memory
 from .factors import Factors, ImageData
 from .method import HasFeatures
@@ -511,14 +511,14 @@ def oracle_rows(
     data: SplitData,
     n: int,  # how many images, if there are so many
     scored: dict[str, np.ndarray],  # of each part, the rows that are scored
-) -> np.ndarray:  # sorted rows; empty where no unseen combination has images that are not scored
+) -> np.ndarray:  # sorted rows; empty if all images of `val`, or all of `test`, are scored
     "A random sample of all images but those that are scored, for an oracle probe; of values that no part has, none."
     unseen = [part for part in ("val", "test") if len(data.rows(part))]
     if not unseen or any(len(scored[part]) == len(data.rows(part)) for part in unseen):
         return np.empty(0, int)
     known = np.all([np.isin(column, values) for column, values in zip(data.dataset.values.T, data.occurring())], axis=0)
     free = np.setdiff1d(np.flatnonzero(known), np.concatenate([*scored.values()]))
-    return np.sort(np.random.default_rng(1).choice(free, min(n, len(free)), replace=False))
+    return draw_rows(free, n, seed=1)
 
 
 def fit_probes(

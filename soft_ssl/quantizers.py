@@ -325,5 +325,5 @@ class FromLibrary(Bottleneck):
         if indices is None or indices.shape != (len(x), self.n_groups):
             raise ValueError(f"a module in FromLibrary must give indices ({len(x)}, {self.n_groups}), but gave {None if indices is None else tuple(indices.shape)}")
         probs = F.one_hot(indices.long(), self.n_symbols).to(quantized.dtype)
-        loss = torch.stack([loss.sum() for loss in losses[:1]]).sum() if losses else quantized.new_zeros(())
+        loss = losses[0].sum() if losses else quantized.new_zeros(())
         return Code(quantized.flatten(1), SURE * (probs - 1), probs, indices.long(), loss)

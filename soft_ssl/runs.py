@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from . import __version__
-from .files import complete_file, file_lock, remove_unfinished
+from .files import complete_file, expand_user, file_lock, remove_unfinished, write_json, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,7 +184,7 @@ class RunFolder:
     "The files of one run."
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = expand_user(path)
         self.config_file, self.metrics_file = self.path / "config.json", self.path / "metrics.csv"
         self.evaluations_file, self.probes_file = self.path / "evaluations.csv", self.path / "probes.csv"
         self.checkpoint_file, self.best_file = self.path / "last.ckpt", self.path / "best.safetensors"
@@ -193,8 +193,7 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         "Keeps what led to the run."
         plain = json.loads(json.dumps(config, default=str))
-        with complete_file(self.config_file) as unfinished:
-            unfinished.write_text(json.dumps(plain | {"checksum": config_checksum(plain)}, indent=1) + "\n")
+        write_json(self.config_file, plain | {"checksum": config_checksum(plain)})
 
     def read_config(self) -> dict[str, Any]:
         "What `write_config` kept. Raises `FileNotFoundError` if this is not the folder of a run, `ValueError` if its configuration is damaged or was changed."
@@ -255,18 +254,17 @@ class RunFolder:
         import pandas as pd
 
         before = [self.read_table(file)] if file.exists() else []
-        self.write_table(file, pd.concat([*before, rows], ignore_index=True))
+        write_table(file, pd.concat([*before, rows], ignore_index=True))
 
-    def write_table(self, file: Path, table: pd.DataFrame) -> None:
-        "Writes a table, whole or not at all."
-        with complete_file(file) as unfinished:
-            table.to_csv(unfinished, index=False)
+    def steps_done(self) -> int:
+        "The last step that training has logged; 0 before."
+        return int(self.read_table(self.metrics_file)["step"].iloc[-1]) if self.metrics_file.exists() else 0
 
     def write_scores(self, file: Path, table: pd.DataFrame) -> None:
         "Writes a table that several processes may write, and removes what killed ones left of it."
         with file_lock(file):
             remove_unfinished(file)
-            self.write_table(file, table)
+            write_table(file, table)
 
     def truncate_after(self, step: int) -> None:
         "Drops the rows and snapshots of later steps."
@@ -274,7 +272,7 @@ class RunFolder:
             if file.exists():
                 table = self.read_table(file)
                 kept = table[table["step"] <= step]
-                self.write_table(file, kept) if len(kept) else file.unlink()
+                write_table(file, kept) if len(kept) else file.unlink()
         for taken, file in self.snapshots().items():
             if taken > step:
                 file.unlink()

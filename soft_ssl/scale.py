@@ -45,19 +45,16 @@ HEADS_OF: dict[str, dict[str, Any]] = {
     "dino": {"n_prototypes": 4096, "ema": 0.9995, "ema_end": 1.0, "freeze_epochs": 1.0},
 }  # fmt: skip
 CIFAR100: dict[str, Any] = {
-    "dataset": "cifar100", "encoder": "ResNet18", "image_size": 32, "bottleneck": "Softmax", "n_groups": 5000, "n_symbols": 13,
-    "epochs": 1000, "warmup_epochs": 10.0, "train_batch_size": 256, "precision": "fp16", "optimizer": "LARS", "lars_eta": 0.02, "lars_clip": True,
+    "dataset": "cifar100", "epochs": 1000, "precision": "fp16", "lars_eta": 0.02, "lars_clip": True,
     "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "solarize_1": 0.0, "solarize_2": 0.2, "crop_min": 0.08,
 }  # fmt: skip
 STRONG_JITTER = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "solarize_2": 0.0}
 IMAGENET: dict[str, Any] = {
-    "dataset": "imagenet", "encoder": "ResNet50", "image_size": 224, "bottleneck": "Softmax", "n_groups": 5000, "warmup_epochs": 10.0,
-    "precision": "fp16", "workers": 8,
+    "dataset": "imagenet", "encoder": "ResNet50", "image_size": 224, "precision": "fp16", "workers": 8,
     "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "blur_1": 1.0, "blur_2": 0.1, "solarize_1": 0.0, "solarize_2": 0.2, "crop_min": 0.08,
 }  # fmt: skip
 IMAGENET_BYOL = IMAGENET | {
-    "train_batch_size": 256, "accumulate": 16, "optimizer": "LARS", "lars_eta": 0.001, "lars_clip": False, "wd": 1e-6,
-    "projector_hidden": 4096, "projection_dim": 256, "predictor_hidden": 4096, "ema": 0.99, "ema_end": 1.0, "probe_lr": 0.2,
+    "accumulate": 16, "lars_eta": 0.001, "lars_clip": False, "wd": 1e-6, "ema": 0.99, "probe_lr": 0.2,
 }  # fmt: skip
 DIGITS: dict[str, Any] = {
     "dataset": "digits", "encoder": "ResNet10", "image_size": 16, "bottleneck": "Softmax", "n_groups": 64, "n_symbols": 8,
@@ -79,38 +76,25 @@ FASHION_MNIST_OF: dict[str, dict[str, Any]] = DIGITS_OF | {
 }  # fmt: skip
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "cifar100": {
-        "byol": CIFAR100 | {
-            "lr": 1.0, "probe_lr": 0.1, "wd": 1e-5, "projector_hidden": 4096, "projection_dim": 256, "predictor_hidden": 4096, "ema": 0.99, "ema_end": 1.0,
-        },
+        "byol": CIFAR100 | {"lr": 1.0, "probe_lr": 0.1, "ema": 0.99},
         "moco": CIFAR100 | {
-            "optimizer": "SGD", "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "projector_hidden": 2048, "projection_dim": 128, "queue_size": 32768, "temperature": 0.2,
-            "ema": 0.99, "ema_end": 0.999, "tau": 0.04, "tau_teacher": 0.01, "saturation": 0.4,
-            "solarize_2": 0.0,
+            "optimizer": "SGD", "probe_lr": 0.3, "wd": 1e-4, "temperature": 0.2, "ema": 0.99, "tau": 0.04, "tau_teacher": 0.01,
+            "saturation": 0.4, "solarize_2": 0.0,
         },
-        "simclr": CIFAR100 | STRONG_JITTER | {
-            "lr": 0.4, "probe_lr": 0.1, "wd": 1e-5, "projector_hidden": 2048, "projection_dim": 256, "temperature": 0.2,
-            "tau": 0.17, "tau_teacher": 0.78,
-        },
-        "barlow": CIFAR100 | {
-            "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "projector_hidden": 2048, "projection_dim": 2048, "loss_scale": 0.1, "tau_teacher": 0.99,
-        },
+        "simclr": CIFAR100 | STRONG_JITTER | {"lr": 0.4, "probe_lr": 0.1, "temperature": 0.2, "tau": 0.17, "tau_teacher": 0.78},
+        "barlow": CIFAR100 | {"probe_lr": 0.3, "wd": 1e-4, "loss_scale": 0.1, "tau_teacher": 0.99},
         "vicreg": CIFAR100 | {
-            "lr": 0.3, "probe_lr": 0.3, "wd": 1e-4, "projector_hidden": 2048, "projection_dim": 2048, "invariance": 25.0, "variance": 25.0,
-            "covariance": 1.0, "crop_min": 0.2, "solarize_1": 0.1, "solarize_2": 0.1,
+            "probe_lr": 0.3, "wd": 1e-4, "invariance": 25.0, "variance": 25.0, "covariance": 1.0, "crop_min": 0.2, "solarize_1": 0.1, "solarize_2": 0.1,
         },
         "swav": CIFAR100 | STRONG_JITTER | {
-            "lr": 0.6, "min_lr": 6e-4, "probe_lr": 0.1, "wd": 1e-6, "projector_hidden": 2048, "projection_dim": 128, "n_prototypes": 3000,
-            "queue_size": 3840, "queue_epoch": 50, "tau": 0.85, "tau_teacher": 1.5, "exclude_bias_norm": False,
+            "lr": 0.6, "min_lr": 6e-4, "probe_lr": 0.1, "wd": 1e-6, "tau": 0.85, "tau_teacher": 1.5, "exclude_bias_norm": False,
         },
-        "dino": CIFAR100 | {
-            "lr": 0.3, "probe_lr": 0.1, "wd": 1e-6, "projector_hidden": 2048, "projection_dim": 256, "n_prototypes": 4096, "ema": 0.9995, "ema_end": 1.0,
-        },
+        "dino": CIFAR100 | {"probe_lr": 0.1, "wd": 1e-6},
     },
     "imagenet": {
         "byol": IMAGENET_BYOL | {"epochs": 75, "lr": 0.45, "n_symbols": 24},
         "moco": IMAGENET | {
-            "epochs": 100, "optimizer": "SGD", "lr": 0.3, "wd": 3e-5, "train_batch_size": 256, "n_groups": 4500, "n_symbols": 21,
-            "projector_hidden": 2048, "projection_dim": 128, "queue_size": 65536, "temperature": 0.1, "ema": 0.99, "ema_end": 0.999,
+            "epochs": 100, "optimizer": "SGD", "wd": 3e-5, "n_groups": 4500, "n_symbols": 21, "queue_size": 65536, "temperature": 0.1, "ema": 0.99,
         },
     },
     "imagenet200": {

@@ -279,7 +279,7 @@ class Split:
         sizes = [factors.periods[factors.names.index(name)] for name in self.factors]
         cells = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), -1)
         if self.rule == "list":
-            which = [np.zeros(len(cells), bool) | np.array([(cells == cell).all(1) for cell in part]).any(0) if part else np.zeros(len(cells), bool) for part in (self.val, self.test)]
+            which = [np.array([(cells == cell).all(1) for cell in part]).any(0) if part else np.zeros(len(cells), bool) for part in (self.val, self.test)]
             if which[0].sum() + which[1].sum() < len(self.val + self.test):
                 raise ValueError(f"the split {self} names a combination that is not there: there are {' x '.join(map(str, sizes))}")
             part = np.select(which, [VAL, TEST], TRAIN)

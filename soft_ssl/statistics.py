@@ -664,10 +664,11 @@ def plot_answer(
     familiar: pd.DataFrame | None = None,  # likewise, of familiar ones
     readings: Sequence[str] = tuple(READINGS),  # in this order from above
 ) -> Figure:
-    "A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance."
+    "A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance; an arrowhead at the left edge where something lies beyond it."
     factors, readings = list(dict.fromkeys(answer["factor"])), [reading for reading in readings if reading in set(answer["reading"])]
     colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C5", "C6", "C2")))
     fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.25 * len(readings) + 1.2), sharey=True, layout="constrained")
+    left = max(-0.2, min(0, answer[["score", "untrained"]].min().min())) - 0.06
     for ax, factor in zip(axes, factors):
         shown = answer[answer["factor"] == factor]
         for row, reading in enumerate(readings):
@@ -676,10 +677,12 @@ def plot_answer(
                 ax.plot(of["score"], [row] * len(of), "o", mfc="none", color=PART_COLOURS["iid"], ms=4, mew=0.8)
             read = shown[shown["reading"] == reading]
             ax.plot(read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5, alpha=0.8)
+            beyond = [colours.get(reading, PART_COLOURS["test"])] * (read["score"] < left).any() + ["black"] * bool(read["untrained"].mean() < left)
+            ax.scatter([left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), 14, beyond, "<")
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
             ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
-        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(max(-0.2, min(0, answer[["score", "untrained"]].min().min())) - 0.06, 1.06), ylim=(len(readings) - 0.5, -0.5))
+        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(left, 1.06), ylim=(len(readings) - 0.5, -0.5))
         ax.set_yticks(range(len(readings)), readings)
     sign = partial(plt.Line2D, [], [], color="black", ls="", ms=5)
     signs = {"a seed, unseen combinations": sign(marker="o"), "untrained, mean": sign(marker="x"), "oracle probe, mean": sign(marker="|"), "chance": sign(ls=":")}
@@ -715,7 +718,7 @@ def answer_in_words(
         if table["metric"].iloc[0] == "accuracy" and (by.mean() < chance + BARELY).all():
             oracle = table.groupby("reading")["oracle"].mean()
             factor += f" (chance {chance:.2f}" + ("" if oracle.isna().any() else f"; oracle probes {oracle.min():.2f} to {oracle.max():.2f}") + ")"
-            said = "Not read from anything, at chance or below"
+            said = f"After training read from nothing more than {BARELY:g} above chance"
         elif (soft > others.max(axis=1)).all():
             said = "Higher from the soft code than from all else, in every seed"
         elif (soft > learnt.max(axis=1)).all():

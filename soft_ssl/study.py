@@ -7,10 +7,10 @@ __all__ = ['CLAIMS', 'WORLDS', 'SEEDS', 'LAPTOP', 'FULL', 'SIZES', 'MOST_IMAGES'
            'SHORT_NAMES', 'SECONDS_BETWEEN_LOOKS', 'SECONDS_TO_STOP', 'KEYS', 'compared', 'read_grid', 'expand',
            'Logits', 'Supervised', 'supervise', 'principal', 'deciding_images', 'pixels', 'random_softmax',
            'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'first_looks', 'evaluated',
-           'configuration', 'cell_name', 'compute', 'read_json', 'write_json', 'leave_with', 'claims_checksum', 'work',
-           'command', 'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather', 'write_tables', 'steps_done',
-           'seconds_left', 'state_of', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims',
-           'study_folder', 'restore', 'study']
+           'configuration', 'cell_name', 'compute', 'read_json', 'leave_with', 'claims_checksum', 'work', 'command',
+           'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather', 'write_tables', 'seconds_left',
+           'progress_line', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims', 'study_folder',
+           'restore', 'study']
 
 # %% ../nbs/04a_study.ipynb #73a60695
 import inspect
@@ -38,13 +38,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .bottleneck import Continuous
+from .cli import one_line
 from .datasets import SplitData
 from .devices import process_state, stop_signal
 from soft_ssl.experiment import (
     ALIASES, CLUSTERS, METHODS, build_method, check_options, evaluation_options, find_evaluation, full_config, probe_history, load_data, load_run, make_batches, options_of,
     mean_skill, part_to_select_on, probe_scores, run_name, steps_of, submit, train,
 )  # fmt: skip
-from .files import complete_file, file_digest, file_lock
+from .files import complete_file, expand_user, file_digest, file_lock, write_json, write_table
 from .learner import ImageBatches, fit, settle_norms, settling_images, stream_seed
 from .method import HasFeatures, Method, Network, Objective, Progress, bottleneck_class, rankme
 from .metrics import code_scores, toposim
@@ -108,7 +109,7 @@ def read_grid(
     if not str(size).endswith(".json"):
         raise ValueError(f"size must be {', '.join(SIZES)} or a .json file with a grid, but is {size!r}")
     try:
-        file = Path(size).expanduser()
+        file = expand_user(size)
         grid = json.loads(file.read_text())
         if isinstance(grid.get("claims"), str):
             grid["claims"] = json.loads((file.parent / grid["claims"]).read_text())
@@ -193,7 +194,7 @@ def supervise(
     "Trains encoder, embedder and bottleneck to predict the factors linearly from the code."
     probes = RidgeProbes(data.dataset.factors)
     columns = probes.columns(data.dataset.values[data.splits.train])
-    columns = (columns - columns.mean(0)) / columns.std(0).clamp_min(1e-6)
+    columns = (columns - columns.mean(0)) / spread_or_1(columns.std(0), columns.mean(0), columns.dtype)
     network = build_method(config | {"method": "byol"}, data.dataset.image_shape, data.statistics()).student
     supervised, part = Supervised(network, probes.widths), part_to_select_on(data, "val")
     stored = make_batches(config, data)
@@ -393,12 +394,6 @@ def read_json(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged ({error}): remove it, and the cell is computed again") from error
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    "Writes a small file, whole or not at all."
-    with complete_file(file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1) + "\n")
-
-
 def leave_with(parent: int) -> None:
     "Stops this process once `parent`, the process that started it, is gone."
 
@@ -428,13 +423,13 @@ def work(
         outcome: dict[str, Any] = {"state": "stopped", "error": ""}
         write_json(run.path / "outcome.json", before | outcome)  # should it be killed, the error of an earlier try is not its own
         try:
-            run.write_table(run.path / "table.csv", compute(cell, run))
+            write_table(run.path / "table.csv", compute(cell, run))
             data = load_data(configuration(cell)).dataset
             speed = run.read_table(run.metrics_file)["images_per_second"].median() if run.metrics_file.exists() else None
             outcome |= {"state": "done", "source": data.source, "sha256": data.sha256, "images_per_second": speed, "claims_sha256": claims_checksum(run.path.parent)}
         except Exception as error:  # noqa: BLE001, whatever it is, the other cells go on
             traceback.print_exc()
-            outcome |= {"state": "failed", "error": " ".join(str(error).split()) or type(error).__name__}
+            outcome |= {"state": "failed", "error": one_line(error)}
         finally:
             seconds = before.get("seconds", 0.0) + time.monotonic() - begun
             outcome |= {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "device": str(process_state().device), **provenance()}
@@ -528,16 +523,9 @@ def gather(
 def write_tables(cells: list[dict[str, Any]], folder: Path, out: Path) -> None:
     "Writes the tables, each whole or not at all."
     for name, table in zip(("scores", "cells", "training"), gather(cells, folder)):
-        with complete_file(out / f"{name}.csv") as unfinished:
-            table.to_csv(unfinished, index=False, float_format="%.6g")
+        write_table(out / f"{name}.csv", table, float_format="%.6g")
 
 # %% ../nbs/04a_study.ipynb #84bfd0a4
-def steps_done(path: Path) -> int:
-    "The last step that a cell has logged."
-    file = RunFolder(path).metrics_file
-    return int(RunFolder(path).read_table(file)["step"].iloc[-1]) if file.exists() else 0
-
-
 def seconds_left(
     left: list[dict[str, Any]],  # cells that are not done, running ones among them
     spent: float,  # seconds that the running ones have run, together
@@ -552,7 +540,7 @@ def seconds_left(
     return max(0.0, total - spent) / max(1, min(workers, len(left)))
 
 
-def state_of(
+def progress_line(
     running: list[Path],  # folders of the cells that run
     n_left: int,  # cells that wait
     n_failed: int,
@@ -561,7 +549,7 @@ def state_of(
     "One line that says what is going on."
     words = [f"{len(running)} running", f"{n_left} left"] + ([f"{n_failed} failed"] if n_failed else [])
     words += [f"about {seconds / 60:.0f} min to go"] if seconds is not None else []
-    return ", ".join(words) + "".join(f" | {path.name[:-9]}: step {steps_done(path)}" for path in running)
+    return ", ".join(words) + "".join(f" | {path.name[:-9]}: step {RunFolder(path).steps_done()}" for path in running)
 
 # %% ../nbs/04a_study.ipynb #8846017c
 def run_cells(
@@ -594,7 +582,7 @@ def run_cells(
         running = [path for future, path in futures.items() if path in started and future in pending]
         spent = sum(time.monotonic() - started[path] for path in running)
         left = seconds_left([paths[futures[future]] for future in pending], spent, pd.DataFrame(done, columns=["method", "seconds"]), workers)
-        return state_of(running, len(pending) - len(running), sum(said.get("state") == "failed" for said in outcomes.values()), left)
+        return progress_line(running, len(pending) - len(running), sum(said.get("state") == "failed" for said in outcomes.values()), left)
 
     write_tables(cells, folder, out)
     bar = tqdm(total=len(cells), initial=len(cells) - len(waiting), desc="cells", bar_format="{desc}: {n_fmt}/{total_fmt} done{postfix}")
@@ -661,8 +649,7 @@ def repeat(
         apart = (first - second).abs()
         rows.append((cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()), apart.max(skipna=False)))
     table = pd.DataFrame(rows, columns=["cell", "run", "scores", "equal", "largest_difference"])
-    with complete_file(Path(out) / "repeated.csv") as unfinished:
-        table.to_csv(unfinished, index=False)
+    write_table(Path(out) / "repeated.csv", table)
     return table
 
 # %% ../nbs/04a_study.ipynb #26554951
@@ -709,8 +696,8 @@ def study_folder(
     root_path: str | Path,  # folder of all runs
 ) -> Path:
     "Where the cells of a study are: by its size, or by the name of its file; a `grid.json` has the name of its folder."
-    file = Path(size).expanduser().resolve()
-    return Path(root_path).expanduser() / f"study-{file.parent.name if file.name == 'grid.json' else file.stem}"
+    file = expand_user(size).resolve()
+    return expand_user(root_path) / f"study-{file.parent.name if file.name == 'grid.json' else file.stem}"
 
 
 def restore(
@@ -736,9 +723,9 @@ def restore(
             run, row = RunFolder(folder / name), done.loc[name].dropna()
             options = {"cell", *configuration(by_name[name])} - {"source", "threads"}  # of these a cell's outcome says what they came to
             rows = tables["scores"][tables["scores"]["cell"] == row["cell"]]
-            run.write_table(run.path / "table.csv", rows.assign(ridge=rows.get("ridge", np.nan))[COLUMNS])
+            write_table(run.path / "table.csv", rows.assign(ridge=rows.get("ridge", np.nan))[COLUMNS])
             if "training" in tables and len(steps := tables["training"][tables["training"]["cell"] == row["cell"]]):
-                run.write_table(run.metrics_file, steps.drop(columns="cell").dropna(axis=1, how="all"))
+                write_table(run.metrics_file, steps.drop(columns="cell").dropna(axis=1, how="all"))
             write_json(run.path / "cell.json", by_name[name])
             write_json(run.path / "outcome.json", json.loads(row.drop(options & set(row.index)).to_json()) | {"restored": True})
     except (KeyError, ValueError) as error:
@@ -767,12 +754,12 @@ def study(
     numbers = dict(workers=workers, threads=threads, minutes=minutes, repeats=repeats, images_per_second=images_per_second, price=price)
     check_options(numbers, options_of(study))
     grid = read_grid(size)
-    cells = [cell | {"data_path": str(Path(data_path).expanduser())} for cell in expand(grid)]
+    cells = [cell | {"data_path": str(expand_user(data_path))} for cell in expand(grid)]
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
     cells = list({cell_name(cell): cell for cell in cells}.values())  # raises for what does not exist
     folder = study_folder(size, root_path)
-    out = Path(out_path).expanduser() if out_path else folder
+    out = expand_user(out_path) if out_path else folder
     if dry_run:
         by_hand = {"cells": len(cells), "images": sum(images_of(cell) for cell in cells)}
         return pd.DataFrame([estimate(cells, images_per_second, price) if images_per_second else by_hand])

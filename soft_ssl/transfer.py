@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -24,8 +25,9 @@ from tqdm import tqdm
 
 from .bottleneck import Bottleneck, Continuous, check_at_least, entropy
 from .datasets import SplitData
+from .devices import using_threads
 from .factors import ImageData, StoredImages
-from .files import complete_file, expand
+from .files import complete_file, expand_user
 from .learner import ImageBatches, fit, stream_seed
 from .method import START, HasFeatures, Method, Objective, Progress
 from .pictures import LabelledPictures
@@ -75,7 +77,7 @@ def extract(
     if cache and isinstance(getattr(encoder, "read", encoder), nn.Module):  # of any other function nothing says which one it is
         known_by = data.stamp if isinstance(data, LabelledPictures) else data.sha256
         about = f"{weights_checksum(encoder)} {known_by} {data.image_shape}".encode()
-        file = expand(cache) / f"features_{hashlib.sha256(about + rows.tobytes()).hexdigest()[:24]}.npy"
+        file = expand_user(cache) / f"features_{hashlib.sha256(about + rows.tobytes()).hexdigest()[:24]}.npy"
     if file is None or not file.exists():
         with nullcontext() if file is None else complete_file(file) as unfinished:
             for start, images in zip(range(0, len(rows), batch_size), image_batches(data, rows, batch_size, "features", workers)):
@@ -577,13 +579,14 @@ def knn(
     k: int = 20,  # neighbours
     **kwargs: Any,  # options of `FrozenBackbone`
 ) -> pd.DataFrame:  # columns feature, tau, k, split, factor, metric, chance, score, acc@5
-    "Nearest neighbours in z and in the code at each temperature."
+    "Nearest neighbours in z and in the code at each temperature. acc@5 is NaN for fewer than five neighbours, which leave classes without a vote."
     frozen, table = FrozenBackbone(method, data, **kwargs), []
     for tau in frozen.taus(taus):
         for split in frozen.parts:
             votes = knn_votes(frozen, tau, split, k)
             scores = count_correct(votes, torch.from_numpy(frozen.features(split).labels)) / len(votes)
-            table.append({"feature": feature_name(tau), "tau": tau, "k": k, "split": split} | dict(zip(("score", "acc@5"), scores.tolist())))
+            accuracy, among_five = scores.tolist()
+            table.append({"feature": feature_name(tau), "tau": tau, "k": k, "split": split, "score": accuracy, "acc@5": among_five if k >= 5 else math.nan})
     return frozen.scored(table).astype({"tau": float})
 
 # %% ../nbs/03c_transfer.ipynb #3e709962
@@ -686,9 +689,8 @@ def umap(
     rows = np.sort(np.random.default_rng(seed).permutation(len(places))[:n_images])
     x = frozen.at(features.batch(rows, frozen.device)[0], [tau or None])[0].cpu().numpy()
     layout = UMAP(n_neighbors=min(n_neighbors, len(rows) - 1), metric="cosine", random_state=seed, n_jobs=1)
-    threads = torch.get_num_threads()
-    placed = layout.fit_transform(x)
-    torch.set_num_threads(threads)  # numba sets it for every library that computes with OpenMP
+    with using_threads(torch.get_num_threads()):  # numba sets it for every library that computes with OpenMP
+        placed = layout.fit_transform(x)
     return pd.DataFrame({"x": placed[:, 0], "y": placed[:, 1], "label": features.labels[rows], "row": places[rows]})
 
 

@@ -163,6 +163,12 @@ def test_the_home_folder_is_meant_by_a_tilde(place, tmp_path, monkeypatch):
     assert (tmp_path / "again" / "repeated" / "mine").exists() and any((tmp_path / "features").iterdir()) and not (tmp_path / "~").exists()
 
 
+def test_a_home_folder_of_nobody_is_a_folder_that_is_not_there():
+    for words in (["runs", "--root_path", "~nobody-of-this-name/x"], ["evaluate", "byol", "toposim", "--run_path=~nobody-of-this-name/x"],
+                  ["repeat", "~nobody-of-this-name/x"], ["study", "--size", "~nobody-of-this-name/grid.json", "--dry_run"]):  # fmt: skip
+        refused(words, "~nobody-of-this-name")
+
+
 def test_runs_of_pretrain_and_train_are_of_one_kind_and_what_reads_pictures_says_so(place, pretrained, tmp_path):
     for words in (["evaluate", "byol", "linear_probe", "--run_path", pretrained], ["repeat", pretrained, "--root_path", tmp_path]):
         code, said = answer([str(word) for word in words])
