@@ -677,7 +677,7 @@ def plot_answer(
                 ax.plot(of["score"], [row] * len(of), "o", mfc="none", color=PART_COLOURS["iid"], ms=4, mew=0.8)
             read = shown[shown["reading"] == reading]
             ax.plot(read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5, alpha=0.8)
-            beyond = [colours.get(reading, PART_COLOURS["test"])] * (read["score"] < left).any() + ["black"] * bool(read["untrained"].mean() < left)
+            beyond = [colours.get(reading, PART_COLOURS["test"])] * bool((read["score"] < left).any()) + ["black"] * bool(read["untrained"].mean() < left)
             ax.scatter([left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), 14, beyond, "<")
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
             ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
