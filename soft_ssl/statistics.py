@@ -669,6 +669,7 @@ def plot_answer(
     colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C5", "C6", "C2")))
     fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.25 * len(readings) + 1.2), sharey=True, layout="constrained")
     left = max(-0.2, min(0, answer[["score", "untrained"]].min().min())) - 0.06
+    hidden = False  # whether something lies beyond the left edge
     for ax, factor in zip(axes, factors):
         shown = answer[answer["factor"] == factor]
         for row, reading in enumerate(readings):
@@ -679,6 +680,7 @@ def plot_answer(
             ax.plot(read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5, alpha=0.8)
             beyond = [colours.get(reading, PART_COLOURS["test"])] * bool((read["score"] < left).any()) + ["black"] * bool(read["untrained"].mean() < left)
             ax.scatter([left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), 14, beyond, "<")
+            hidden |= bool(beyond)
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
             ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
@@ -686,6 +688,8 @@ def plot_answer(
         ax.set_yticks(range(len(readings)), readings)
     sign = partial(plt.Line2D, [], [], color="black", ls="", ms=5)
     signs = {"a seed, unseen combinations": sign(marker="o"), "untrained, mean": sign(marker="x"), "oracle probe, mean": sign(marker="|"), "chance": sign(ls=":")}
+    if hidden:
+        signs["beyond the edge"] = sign(marker="<")
     if familiar is not None:
         signs["a seed, familiar combinations"] = sign(marker="o", mfc="none", color=PART_COLOURS["iid"])
     fig.legend(handles=[*signs.values()], labels=[*signs], loc="outside lower center", ncols=len(signs), fontsize="x-small")
