@@ -14,7 +14,6 @@ __all__ = ['PLAIN_WORKERS', 'Work', 'PREPARED', 'START_METHOD', 'STUDY_SIZE', 'L
 # %% ../nbs/94_benchmark.ipynb #ab3fe68b
 import copy
 import importlib
-import json
 import math
 import multiprocessing
 import os

@@ -200,7 +200,7 @@ def every_option(methods: Iterable[str]) -> dict[str, Option]:
 
 # %% ../nbs/95a_commands.ipynb #c1a7e002
 def pretrain_command(words: list[str]) -> None:
-    "The command `soft-ssl pretrain`."
+    "Pretrains a backbone with published settings; exits with `REQUEUE` if it was stopped and wants to go on."
     from soft_ssl.scale import HEADS_OF, PRESETS, REQUEUE, pretrain
 
     choices = CHOICES | {"preset": tuple(PRESETS), "dataset": tuple(IMAGE_SETS)}
@@ -230,21 +230,21 @@ def of_a_run(
 
 
 def export_command(words: list[str]) -> None:
-    "The command `soft-ssl export`."
+    "Writes a run's backbone, or its network as ONNX."
     from soft_ssl.export import export_run
 
     of_a_run("export", words, export_run)
 
 
 def codes_command(words: list[str]) -> None:
-    "The command `soft-ssl codes`."
+    "Writes a run's symbols and probabilities as Parquet."
     from soft_ssl.export import write_codes
 
     of_a_run("codes", words, write_codes)
 
 # %% ../nbs/95a_commands.ipynb #4237d58b
 def study_command(words: list[str]) -> None:
-    "The command `soft-ssl study`."
+    "Runs a grid of cells, or what is left of it."
     from soft_ssl.study import study, study_folder
 
     parser = Parser("study")
@@ -262,7 +262,7 @@ FETCHED_PICTURES = ("cifar10", "cifar100", "stl10", "fashion_mnist")
 
 
 def download_command(words: list[str]) -> None:
-    "The command `soft-ssl download`."
+    "Makes a data set's file, and prints the sizes of its split; pictures are fetched as they are published."
     parser = Parser("download")
     names = Option("dataset", "", str, "")
     parser.add_argument("dataset", type=value_of(names), help=", ".join([*DATASETS, *FETCHED_PICTURES]))
@@ -313,7 +313,7 @@ def download_command(words: list[str]) -> None:
 
 
 def train_command(words: list[str]) -> None:
-    "The command `soft-ssl train`."
+    "Trains and probes a run."
     general = options_of(train)
     parser = Parser("train")
     positions = parser.add_argument_group("positional")
@@ -328,7 +328,7 @@ def train_command(words: list[str]) -> None:
 
 
 def evaluate_command(words: list[str]) -> None:
-    "The command `soft-ssl evaluate`."
+    "Evaluates a run, and prints and keeps what it found."
     parser = Parser("evaluate")
     parser.add_argument("method", help=", ".join(METHODS))
     parser.add_argument("evaluation", help=", ".join(EVALUATIONS))
@@ -351,7 +351,7 @@ def evaluate_command(words: list[str]) -> None:
 
 
 def repeat_command(words: list[str]) -> None:
-    "The command `soft-ssl repeat`."
+    "Trains a run again from its config.json, and compares the scores."
     parser = Parser("repeat")
     parser.add_argument("config_file", help="config.json of a run, or the folder that it stands in")
     add_options(parser, options_of(repeat))
@@ -361,7 +361,7 @@ def repeat_command(words: list[str]) -> None:
 
 
 def runs_command(words: list[str]) -> None:
-    "The command `soft-ssl runs`."
+    "Prints a table of all runs in a folder."
     parser = Parser("runs")
     add_options(parser, options_of(all_runs))
     args = vars(parser.parse(words))
@@ -408,7 +408,7 @@ def print_scores(run: RunFolder) -> None:
 
 
 def benchmark_command(words: list[str]) -> None:
-    "The command `soft-ssl benchmark`."
+    "Races the kit against the plain formulation."
     import pandas as pd
 
     from soft_ssl.benchmark import benchmark

@@ -589,7 +589,7 @@ def train_in(
     if state.is_main_process:
         if not before:
             run.clear()  # what one left that was killed before its first checkpoint
-        run.write_config(by_component({**config, "steps": steps_of(config, data), "data_file": about, "resolved": resolved, "versions": provenance()}))
+        run.write_config(by_component({**config, "data_file": about | {"steps": steps_of(config, data)}, "resolved": resolved, "versions": provenance()}))
         run.probes_file.unlink(missing_ok=True)  # of fewer steps: evaluations.csv keeps them
     state.wait_for_everyone()
 
@@ -761,7 +761,7 @@ def repeat(
     return run, float((before - now).abs().max(skipna=False)) if len(before) else None
 
 # %% ../nbs/04_experiment.ipynb #4d92095f
-NOT_SHOWN = (*NOT_IN_RUN_ID, "select_on", "steps", "data_file", "resolved", "versions")  # in a table of runs
+NOT_SHOWN = (*NOT_IN_RUN_ID, "select_on", "data_file", "resolved", "versions")  # in a table of runs
 
 
 def state_of(run: RunFolder, config: dict[str, Any]) -> str:
@@ -769,8 +769,8 @@ def state_of(run: RunFolder, config: dict[str, Any]) -> str:
     if not run.checkpoint_file.exists():
         return "no step yet"
     step = run.steps_done()
-    steps, scored = config.get("steps") or config["max_steps"], "select_on" not in config or run.probes_file.exists()
-    if step == steps and scored:
+    steps, scored = config["data_file"].get("steps") or config["max_steps"], "select_on" not in config or run.probes_file.exists()
+    if scored and (step == steps or not steps and run.probes_file.exists()):
         return f"done, {step} steps"
     return f"step {step}" + (f" of {steps}" if steps else "")
 

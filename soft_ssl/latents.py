@@ -507,7 +507,7 @@ def decoder_errors(
         "mean image, against the image": (mean, sample.images),
         "nearest other image, against the image": (sample.images[neighbours], sample.images[chosen]),
     }
-    if sample.has_symbols:
+    if sample.has_symbols and latents.n_symbols > 1:
         groups, further = rng.integers(latents.n_groups, size=len(chosen)), rng.integers(1, latents.n_symbols, size=len(chosen))
         edits = [{int(group): int((sample.symbols[i, group] + step) % latents.n_symbols)} for i, group, step in zip(chosen, groups, further)]
         codes = np.stack([edited(sample.probabilities[i], edit).ravel() for i, edit in zip(chosen, edits)])

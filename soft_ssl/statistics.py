@@ -679,7 +679,7 @@ def plot_answer(
             read = shown[shown["reading"] == reading]
             ax.plot(read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5, alpha=0.8)
             beyond = [colours.get(reading, PART_COLOURS["test"])] * bool((read["score"] < left).any()) + ["black"] * bool(read["untrained"].mean() < left)
-            ax.scatter([left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), 14, beyond, "<")
+            ax.scatter([left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), s=14, c=beyond, marker="<")
             hidden |= bool(beyond)
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
             ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
