@@ -8,8 +8,8 @@ __all__ = ['PLAIN_WORKERS', 'Work', 'PREPARED', 'START_METHOD', 'STUDY_SIZE', 'L
            'plain_fit', 'lightly_fit', 'get_ready', 'take_turn', 'peak_memory', 'importable', 'race', 'compare',
            'modes_here', 'new_method', 'training_turn', 'training_race', 'transform_and_stack', 'feature_turn',
            'feature_race', 'probe_turn', 'probe_race', 'seconds_to_first_step', 'seconds_to_import', 'equal_learning',
-           'plot_learning', 'rate_on_processes', 'scaling', 'plot_scaling', 'profile', 'operations_per_second',
-           'roofline', 'machine', 'plot_races', 'benchmark']
+           'plot_learning', 'rate_on_processes', 'scaling', 'plot_scaling', 'ProfiledBatches', 'profile',
+           'operations_per_second', 'roofline', 'machine', 'plot_races', 'benchmark']
 
 # %% ../nbs/94_benchmark.ipynb #ab3fe68b
 import copy
@@ -23,7 +23,7 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -50,7 +50,7 @@ from .datasets import SplitData, load
 from . import kernels
 from .devices import Mode, imitates_bf16, keep_memory, processor, trim_memory
 from .files import complete_file, expand_user, write_json, write_table
-from .learner import ImageBatches, fit, stream_seed
+from .learner import Batch, ImageBatches, fit, stream_seed
 from .method import Network, make_parts
 from .networks import CNN, Encoder, InputNorm, extra
 from .plotting import save_figure, set_theme
@@ -615,6 +615,23 @@ def plot_scaling(
     return fig
 
 
+class ProfiledBatches(ImageBatches):
+    "Batches that tell a profiler when a step is over."
+
+    def __init__(
+        self,
+        profiler: torch.profiler.profile,
+        *args: Any,  # of `ImageBatches`
+    ):
+        super().__init__(*args)
+        self.profiler = profiler
+
+    def read(self, start: int, stop: int, device: torch.device) -> Generator[Batch, None, None]:
+        for batch in super().read(start, stop, device):
+            yield batch
+            self.profiler.step()
+
+
 def profile(
     data: SplitData, train_batch_size: int = 64, **options: int
 ) -> pd.DataFrame:  # columns contestant, operation, share
@@ -623,13 +640,11 @@ def profile(
     for name, mode in modes_here().items():
         method = new_method(data, **options)
         device = next(method.parameters()).device.type
-        train = partial(fit, method, images, max_steps=3, train_batch_size=train_batch_size, log_every=3, show_progress=False, **mode)  # fmt: skip
-        train()  # compiles
-        with torch.profiler.profile() as profiler:
-            train()
+        with torch.profiler.profile(schedule=torch.profiler.schedule(wait=2, warmup=1, active=3)) as profiler:  # the first step compiles
+            fit(method, ProfiledBatches(profiler, images, "resize", train_batch_size, 0), max_steps=6, log_every=6, show_progress=False, **mode)
         spent: dict[str, float] = defaultdict(float)
         for event in profiler.key_averages():
-            operation = "compiled loops" if "CompiledFxGraph" in event.key else event.key
+            operation = "compiled loops" if "CompiledFxGraph" in event.key else "between operations" if event.key.startswith("ProfilerStep") else event.key
             spent[operation] += (
                 event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
             )
