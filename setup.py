@@ -27,7 +27,8 @@ setup(
     ],
     keywords=about["keywords"].split(),
     packages=find_packages(include=[about["lib_path"], f"{about['lib_path']}.*"]),
-    package_data={about["lib_path"]: ["py.typed", "instrument.js"]},  # `py.typed` says that the package has types
+    # `py.typed` says that the package has types
+    package_data={about["lib_path"]: ["py.typed", "instrument.js"]},
     python_requires=f">={about['min_python']}",
     install_requires=about["requirements"].split(),
     extras_require={

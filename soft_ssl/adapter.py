@@ -31,15 +31,22 @@ def view_features(
     seed: int = 0,  # of the views
     batch_size: int = 256,  # images at a time; another number gives other views
 ) -> Tensor:  # float32 `(N, n_views, D)`
-    "What a frozen backbone says of a few views of each image. Raises `ValueError` for an unknown augmentation, or features that are not finite."
+    """What a frozen backbone says of a few views of each image. Raises `ValueError` for an unknown
+    augmentation, or features that are not finite."""
     check_at_least(2, n_views=n_views)
     view = find_view(augment)
     backbone.eval()
     device, parts = next(backbone.parameters(), torch.empty(0)).device, []
-    for start in tqdm(range(0, len(images), batch_size), desc="features of views", unit=" batches", leave=False):
+    for start in tqdm(
+        range(0, len(images), batch_size), desc="features of views", unit=" batches", leave=False
+    ):
         batch = images[torch.arange(start, min(start + batch_size, len(images)))]
         generator = torch.Generator().manual_seed(stream_seed(seed, "first", start))
-        parts.append(torch.stack([backbone(view(batch.to(device), generator)).float().cpu() for _ in range(n_views)], 1))
+        parts.append(
+            torch.stack(
+                [backbone(view(batch.to(device), generator)).float().cpu() for _ in range(n_views)], 1
+            )
+        )
     features = torch.cat(parts)
     if not features.isfinite().all():
         raise ValueError("the backbone gives features that are not finite: are its weights sound?")
@@ -57,7 +64,10 @@ class FeatureBatches(ImageBatches):
     ):
         "Raises `ValueError` if these are not features of several views."
         if features.ndim != 3 or features.shape[1] < 2:
-            raise ValueError(f"features of views are (images, views, features) with at least two views, but have the shape {tuple(features.shape)}: see view_features")
+            raise ValueError(
+                "features of views are (images, views, features) with at least two views, but have the "
+                f"shape {tuple(features.shape)}: see view_features"
+            )
         super().__init__(features, "none", batch_size, seed)
 
     def views(
@@ -69,11 +79,15 @@ class FeatureBatches(ImageBatches):
         "Two different views of each image, drawn for each image."
         generator = torch.Generator().manual_seed(stream_seed(self.seed, stream, number))
         order = torch.rand(images.shape[:2], generator=generator).argsort(1).to(images.device)
-        return [own_part(images[torch.arange(len(images), device=images.device), order[:, view]]) for view in range(self.n_views)]
+        return [
+            own_part(images[torch.arange(len(images), device=images.device), order[:, view]])
+            for view in range(self.n_views)
+        ]
 
 # %% ../nbs/05c_adapter.ipynb #6c62e202
 class StandardizedFeatures(nn.Module):
-    "Takes features for an encoder's output, each with mean 0 and variance 1 over the training images; one that does not vary there has mean 0 alone."
+    """Takes features for an encoder's output, each with mean 0 and variance 1 over the training images; one
+    that does not vary there has mean 0 alone."""
 
     def __init__(
         self,
@@ -102,10 +116,13 @@ def adapter(
     options: dict[str, Any] | None = None,  # of the method's constructor
     **parts: Any,  # of `make_parts`: bottleneck, n_groups, n_symbols, tau, embedder, projector, ...
 ) -> Method:
-    "A method whose embedder, bottleneck and heads learn on features. Raises `ValueError` for options that do not exist or fit."
+    """A method whose embedder, bottleneck and heads learn on features. Raises `ValueError` for options that
+    do not exist or fit."""
     cls = method_class(method)
     torch.manual_seed(seed)
-    student, predictor = make_parts((1, 1, 1), [0.0], [1.0], encoder=StandardizedFeatures(features), **cls.part_defaults | parts)
+    student, predictor = make_parts(
+        (1, 1, 1), [0.0], [1.0], encoder=StandardizedFeatures(features), **cls.part_defaults | parts
+    )
     return cls(student, predictor, **options or {})
 
 
@@ -113,7 +130,8 @@ def on_images(
     trained: Method,  # of `adapter`
     backbone: nn.Module,  # that the features are of
 ) -> Method:
-    "The same method with its backbone, so that it reads images: what probes, metrics and the instrument take."
+    """The same method with its backbone, so that it reads images: what probes, metrics and the instrument
+    take."""
     seen = trained.__dict__.pop("seen", None)  # of the last step, with its graph, which cannot be copied
     whole = copy.deepcopy(trained)
     if seen is not None:

@@ -76,7 +76,7 @@ class PlainCNN(nn.Module):
             nn.Conv2d(wide, wide, 3, padding=1), nn.AdaptiveAvgPool2d(4),
             nn.Conv2d(wide, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
             nn.Conv2d(wide, feature_dim, 3, padding=1), nn.AdaptiveAvgPool2d(1),
-        )  # fmt: skip
+        )
 
     def forward(
         self,
@@ -89,7 +89,8 @@ class PlainCNN(nn.Module):
 @torch.no_grad()
 def copy_weights(
     target: nn.Module,  # changed in place
-    source: nn.Module,  # with parameters and statistics of the same shapes in the same order, whatever their names
+    # with parameters and statistics of the same shapes in the same order, whatever their names
+    source: nn.Module,
 ) -> None:
     "Gives one encoder the weights of the other formulation."
     for mine, theirs in zip(target.state_dict().values(), source.state_dict().values(), strict=True):
@@ -99,7 +100,8 @@ def copy_weights(
 def plain_network(
     network: Network,
 ) -> Network:
-    "The same network, with the same weights, around a `PlainCNN` if its encoder is a `CNN`. It reads images that are normalised already."
+    """The same network, with the same weights, around a `PlainCNN` if its encoder is a `CNN`. It reads images
+    that are normalised already."""
     cnn = network.encoder[1]
     if isinstance(cnn, CNN):
         first, last = cnn.layers[0], cnn.layers[-1]
@@ -134,9 +136,10 @@ class PlainViews(Dataset):
     ):
         self.images = images
         self.view = transforms.Compose([
-            transforms.ToPILImage(), *([transforms.RandomAffine(4, scale=(0.81, 1))] if augment else []), transforms.ToTensor(),
+            transforms.ToPILImage(), *([transforms.RandomAffine(4, scale=(0.81, 1))] if augment else []),
+            transforms.ToTensor(),
             transforms.Normalize(mean.tolist(), std.tolist()),
-        ])  # fmt: skip
+        ])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -190,18 +193,27 @@ def lightly_fit(
     max_steps: int = 500,
     train_batch_size: int = 32,
 ) -> tuple[list[float], Network]:  # the loss of every step, and the trained student
-    "BYOL by lightly's parts, on the views that the kit draws. Raises `ValueError` if lightly is not installed."
+    """BYOL by lightly's parts, on the views that the kit draws. Raises `ValueError` if lightly is not
+    installed."""
     criterion, utils = extra("lightly.loss").NegativeCosineSimilarity(), extra("lightly.models.utils")
     weight, norm = next(method.parameters()), method.student.encoder[0]
     student, teacher, predictor = plain_copies(method)
     utils.deactivate_requires_grad(teacher)
-    optimizer, losses = torch.optim.AdamW([*student.parameters(), *predictor.parameters()], lr=1e-3, weight_decay=0.0, fused=True), []
+    optimizer, losses = (
+        torch.optim.AdamW(
+            [*student.parameters(), *predictor.parameters()], lr=1e-3, weight_decay=0.0, fused=True
+        ),
+        []
+    )
     for batch in ImageBatches(images, "resize", train_batch_size).read(0, max_steps, weight.device):
         view1, view2 = (norm(view).to(weight.dtype) for view in batch.views)
         utils.update_momentum(student, teacher, m=method.ema)
         with torch.no_grad():
             target1, target2 = (teacher(view, method.tau_teacher).projected for view in (view1, view2))
-        loss = 0.5 * (criterion(predictor(student(view1).projected), target2) + criterion(predictor(student(view2).projected), target1))
+        loss = 0.5 * (
+            criterion(predictor(student(view1).projected), target2)
+            + criterion(predictor(student(view2).projected), target1)
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -233,11 +245,13 @@ def take_turn() -> tuple[float, float, float]:  # seconds, amount, and GB as of 
 
 
 def peak_memory() -> float:  # GB; NaN where the system is not Linux, which says it
-    "The most memory that this process has held since it began, without its workers'; where there is a GPU, the most of the GPU's."
+    """The most memory that this process has held since it began, without its workers'; where there is a GPU,
+    the most of the GPU's."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     status = Path("/proc/self/status")
-    # resource.getrusage would count the parent as well, whose memory a process holds before it becomes this one
+    # resource.getrusage would count the parent as well, whose memory a process holds before it becomes this
+    # one
     return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1e6 if status.exists() else math.nan
 
 
@@ -246,7 +260,8 @@ def importable(function: Callable) -> Callable:
     return getattr(importlib.import_module("soft_ssl.benchmark"), function.__name__)
 
 
-START_METHOD = "spawn"  # of contestants' processes: each imports everything itself, and holds what it alone needs
+# of contestants' processes: each imports everything itself, and holds what it alone needs
+START_METHOD = "spawn"
 
 
 def race(
@@ -268,7 +283,8 @@ def race(
             for name, process in processes.items():
                 seconds, amount, peak = process.submit(importable(take_turn)).result()
                 print(
-                    f"{label}: {name}, {'warm-up' if repeat < 0 else f'turn {repeat + 1} of {repeats}'}, {seconds:.1f} s",
+                    f"{label}: {name}, {'warm-up' if repeat < 0 else f'turn {repeat + 1} of {repeats}'}, "
+                    f"{seconds:.1f} s",
                     flush=True,
                 )
                 if repeat >= 0:
@@ -277,9 +293,11 @@ def race(
 
 
 def compare(
-    races: pd.DataFrame,  # as `race` gives it; the first contestant of each race is what the others are held against
-) -> pd.DataFrame:  # columns race, contestant, rate, rate_min, rate_max (amount a second), peak_gb, times_faster
-    "Medians, how many times faster each is than the first contestant of its race, and the most memory of its process."
+    # as `race` gives it; the first contestant of each race is what the others are held against
+    races: pd.DataFrame,
+) -> pd.DataFrame:  # columns race, contestant, rate, rate_min, rate_max (per second), peak_gb, times_faster
+    """Medians, how many times faster each is than the first contestant of its race, and the most memory of
+    its process."""
     timed = races.assign(rate=races["amount"] / races["seconds"])
     grouped = timed.groupby(["race", "contestant"], sort=False)
     table = grouped["rate"].agg(rate="median", rate_min="min", rate_max="max").join(grouped["peak_gb"].max())
@@ -291,13 +309,19 @@ def compare(
 # %% ../nbs/94_benchmark.ipynb #3fd91493
 STUDY_SIZE = {"h_dim": 64, "feature_dim": 256, "n_groups": 256, "n_symbols": 32}
 LAPTOP_SIZE = {"h_dim": 16, "feature_dim": 64, "n_groups": 64, "n_symbols": 16}
-MODES = {mode.name: mode for mode in (Mode("fp32", False), Mode("fp32", True), Mode("bf16", False), Mode("bf16", True))}
+MODES = {
+    mode.name: mode
+    for mode in (Mode("fp32", False), Mode("fp32", True), Mode("bf16", False), Mode("bf16", True))
+}
 
 
 def modes_here() -> dict[str, dict[str, Any]]:  # options of `fit` by the name of a mode
     "The modes that this machine computes in."
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return {name: mode.options for name, mode in MODES.items() if mode.precision == "fp32" or not imitates_bf16(device)}
+    return {
+        name: mode.options for name, mode in MODES.items()
+        if mode.precision == "fp32" or not imitates_bf16(device)
+    }
 
 
 def new_method(data: SplitData, seed: int = 0, **options: Any) -> BYOL:
@@ -326,7 +350,10 @@ def training_turn(
             lightly_fit(method, images, steps, train_batch_size)
         else:
             with patch("soft_ssl.learner.settle_norms"):  # once a run, and a turn is a few steps of one
-                fit(method, images, max_steps=steps, train_batch_size=train_batch_size, log_every=steps, show_progress=False, **MODES[mode].options)  # fmt: skip
+                fit(
+                    method, images, max_steps=steps, train_batch_size=train_batch_size, log_every=steps,
+                    show_progress=False, **MODES[mode].options
+                )
         return steps * train_batch_size
 
     return work
@@ -344,10 +371,11 @@ def training_race(
     "Training throughput and memory; of an encoder other than the CNN there is no plain formulation."
     contestants = {
         mode: partial(
-            importable(training_turn), mode, data_path, plain_steps if mode in ("plain", "lightly") else steps, train_batch_size, **options
+            importable(training_turn), mode, data_path,
+            plain_steps if mode in ("plain", "lightly") else steps, train_batch_size, **options
         )
         for mode in (*(["plain"] if options.get("encoder", "CNN") == "CNN" else []), "lightly", *modes_here())
-    }  # fmt: skip
+    }
     return race(contestants, repeats, f"training, {size}, batch {train_batch_size}")
 
 # %% ../nbs/94_benchmark.ipynb #a81b0440
@@ -378,8 +406,11 @@ def feature_turn(
 
     @torch.no_grad()
     def plain() -> float:
-        images: Any = [*data.dataset.images(rows)]  # a DataLoader takes any sequence, though its types ask for a Dataset
-        for batch in DataLoader(images, 256, num_workers=PLAIN_WORKERS, collate_fn=partial(transform_and_stack, to_tensor)):
+        # a DataLoader takes any sequence, though its types ask for a Dataset
+        images: Any = [*data.dataset.images(rows)]
+        for batch in DataLoader(
+            images, 256, num_workers=PLAIN_WORKERS, collate_fn=partial(transform_and_stack, to_tensor)
+        ):
             student.bottleneck(student.embedder(student.encoder(batch.to(device)))).one_hot.sum().item()
         return len(rows)
 
@@ -415,7 +446,9 @@ def probe_turn(
     x: dict[str, dict[str, Tensor]] = {}
     for part, chosen in rows.items():
         batches = [features for features, _ in feature_batches(method, data, chosen)]
-        x[part] = {name: torch.cat([batch[name].cpu() for batch in batches]) for name in ("encoded", "one_hot")}
+        x[part] = {
+            name: torch.cat([batch[name].cpu() for batch in batches]) for name in ("encoded", "one_hot")
+        }
     values = {part: data.dataset.values[chosen] for part, chosen in rows.items()}
 
     def plain(name: str) -> dict[str, np.ndarray]:
@@ -435,7 +468,9 @@ def probe_turn(
     def work() -> float:
         said = {name: (plain if formulation == "plain" else ours)(name) for name in x["train"]}
         with complete_file(kept) as unfinished, unfinished.open("wb") as file:
-            arrays: dict[str, Any] = {f"{name}/{factor}": y for name, of_factor in said.items() for factor, y in of_factor.items()}
+            arrays: dict[str, Any] = {
+                f"{name}/{factor}": y for name, of_factor in said.items() for factor, y in of_factor.items()
+            }
             np.savez(file, **arrays)
         return 1
 
@@ -447,11 +482,14 @@ def probe_turn(
 def probe_race(
     data_path: str | Path, repeats: int, n_train: int, n_test: int, **options: int
 ) -> tuple[pd.DataFrame, float]:
-    "Seconds for all ridge probes of a checkpoint, and the share of predictions on which both agree (numbers: to 0.001)."
+    """Seconds for all ridge probes of a checkpoint, and the share of predictions on which both agree
+    (numbers: to 0.001)."""
     with tempfile.TemporaryDirectory() as folder:
         files = {formulation: Path(folder) / f"{formulation}.npz" for formulation in ("plain", "soft_ssl")}
         contestants = {
-            formulation: partial(importable(probe_turn), formulation, data_path, kept, n_train, n_test, **options)
+            formulation: partial(
+                importable(probe_turn), formulation, data_path, kept, n_train, n_test, **options
+            )
             for formulation, kept in files.items()
         }
         races = race(contestants, repeats, "ridge probes", warm_up=False)
@@ -463,8 +501,10 @@ def probe_race(
 def seconds_to_first_step(data_path: str | Path) -> float:
     "From the start of `soft-ssl train` to the end of its first step, images on disk."
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "soft_ssl.cli", "train", "byol", "--root_path", folder, "--data_path", str(data_path),
-                   "--max_steps", "100000", "--log_every", "1", "--final_eval_only"]  # fmt: skip
+        command = [
+            sys.executable, "-m", "soft_ssl.cli", "train", "byol", "--root_path", folder, "--data_path",
+            str(data_path), "--max_steps", "100000", "--log_every", "1", "--final_eval_only"
+        ]
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -517,8 +557,10 @@ def equal_learning(
         note("plain" if seed in seeds else "plain, other seeds", seed, curve, method)
         for name, mode in modes_here().items() if seed in seeds else ():
             method = new_method(data, seed, **options)
-            table = fit(method, images, seed=seed, max_steps=max_steps, train_batch_size=train_batch_size, log_every=1,
-                        show_progress=False, **mode)  # fmt: skip
+            table = fit(
+                method, images, seed=seed, max_steps=max_steps, train_batch_size=train_batch_size,
+                log_every=1, show_progress=False, **mode
+            )
             note(name, seed, table["loss"].tolist(), method)
     return pd.concat(losses, ignore_index=True), pd.concat(scores, ignore_index=True)
 
@@ -556,10 +598,18 @@ def rate_on_processes(
     "Training by so many processes, which share the machine's cores and each batch."
     cores = max(1, (os.cpu_count() or 1) // processes)
     with tempfile.TemporaryDirectory() as folder:
-        words = {"root_path": folder, "data_path": data_path, "max_steps": 16, "log_every": 8, "train_batch_size": train_batch_size, **options}
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "soft_ssl.cli", "train", "byol",
-                   *(word for name, value in words.items() for word in (f"--{name}", str(value))), "--no_probe"]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": str(cores)})
+        words = {
+            "root_path": folder, "data_path": data_path, "max_steps": 16, "log_every": 8,
+            "train_batch_size": train_batch_size, **options
+        }
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+            "-m", "soft_ssl.cli", "train", "byol",
+            *(word for name, value in words.items() for word in (f"--{name}", str(value))), "--no_probe"
+        ]
+        subprocess.run(
+            command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": str(cores)}
+        )
         (metrics,) = Path(folder).glob("*/*/metrics.csv")
         return float(pd.read_csv(metrics)["images_per_second"].iloc[-1])
 
@@ -572,7 +622,8 @@ def scaling(
     data_path: str | Path,
     mode: str = "fp32, eager",  # one of `MODES`
 ) -> pd.DataFrame:  # columns varied, value, rate and possible_rate (images a second), peak_gb, seconds
-    "Training throughput and memory around a small size, one number varied at a time; on one process and two; and seconds of an evaluation."
+    """Training throughput and memory around a small size, one number varied at a time; on one process and
+    two; and seconds of an evaluation."""
     data, rows = load("dsprites", 1, data_path=data_path), []
     for name, values in GROWING.items():
         for value in values:
@@ -581,9 +632,20 @@ def scaling(
             turn = partial(importable(training_turn), mode, data_path, max(2, 512 // batch), batch, **options)
             raced = compare(race({mode: turn}, 2, f"{name} {value}")).iloc[0]
             possible = roofline(data, {mode: raced["rate"]}, batch, **options).iloc[0]
-            rows.append((name, value, raced["rate"], possible["possible_gflop_per_second"] / possible["gflop_per_image"], raced["peak_gb"], math.nan))
+            rows.append(
+                (
+                    name, value, raced["rate"],
+                    possible["possible_gflop_per_second"] / possible["gflop_per_image"], raced["peak_gb"],
+                    math.nan
+                )
+            )
     for processes in (1, 2):
-        rows.append(("processes", processes, rate_on_processes(data_path, processes, **GROWS_FROM), math.nan, math.nan, math.nan))
+        rows.append(
+            (
+                "processes", processes, rate_on_processes(data_path, processes, **GROWS_FROM), math.nan,
+                math.nan, math.nan
+            )
+        )
     method = new_method(data, n_symbols=32, feature_dim=128, h_dim=16, n_groups=64)
     for n in (1000, 4000, 16000):
         start = time.perf_counter()
@@ -596,7 +658,10 @@ def plot_scaling(
     scaled: pd.DataFrame,  # as `scaling` gives it
 ) -> Figure:
     "Throughput with its limit, memory, and seconds of an evaluation."
-    names = {"train_batch_size": "batch", "h_dim": "h_dim", "n_groups": "groups L (V = 32)", "processes": "processes", "n_sub_train": "images of an evaluation"}
+    names = {
+        "train_batch_size": "batch", "h_dim": "h_dim", "n_groups": "groups L (V = 32)",
+        "processes": "processes", "n_sub_train": "images of an evaluation"
+    }
     fig, axes = plt.subplots(2, len(names), figsize=(10, 3.6), layout="constrained")
     for (above, below), (name, label) in zip(axes.T, names.items()):
         shown = scaled[scaled["varied"] == name]
@@ -611,7 +676,10 @@ def plot_scaling(
             ax.set_visible(bool(ax.lines[0].get_ydata().size) and not np.isnan(ax.lines[0].get_ydata()).all())
         below.set(xlabel=label)
         above.set(xlabel="" if below.get_visible() else label)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize="x-small", frameon=False)
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize="x-small",
+        frameon=False
+    )
     return fig
 
 
@@ -635,16 +703,24 @@ class ProfiledBatches(ImageBatches):
 def profile(
     data: SplitData, train_batch_size: int = 64, **options: int
 ) -> pd.DataFrame:  # columns contestant, operation, share
-    "The ten operations of a training step that take most time in each mode, as shares of it. Loops that a compiler made are one."
+    """The ten operations of a training step that take most time in each mode, as shares of it. Loops that a
+    compiler made are one."""
     images, tables = data.images("train"), []
     for name, mode in modes_here().items():
         method = new_method(data, **options)
         device = next(method.parameters()).device.type
-        with torch.profiler.profile(schedule=torch.profiler.schedule(wait=2, warmup=1, active=3)) as profiler:  # the first step compiles
-            fit(method, ProfiledBatches(profiler, images, "resize", train_batch_size, 0), max_steps=6, log_every=6, show_progress=False, **mode)
+        # the first step compiles
+        with torch.profiler.profile(schedule=torch.profiler.schedule(wait=2, warmup=1, active=3)) as profiler:
+            fit(
+                method, ProfiledBatches(profiler, images, "resize", train_batch_size, 0), max_steps=6,
+                log_every=6, show_progress=False, **mode
+            )
         spent: dict[str, float] = defaultdict(float)
         for event in profiler.key_averages():
-            operation = "compiled loops" if "CompiledFxGraph" in event.key else "between operations" if event.key.startswith("ProfilerStep") else event.key
+            operation = (
+                "compiled loops" if "CompiledFxGraph" in event.key else "between operations"
+                if event.key.startswith("ProfilerStep") else event.key
+            )
             spent[operation] += (
                 event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
             )
@@ -686,7 +762,8 @@ def roofline(
         possible = operations_per_second(dtype, device.type) / 1e9
         rows.append((name, needed, rate * needed, possible, rate * needed / possible))
     return pd.DataFrame(
-        rows, columns=["contestant", "gflop_per_image", "gflop_per_second", "possible_gflop_per_second", "share"]
+        rows,
+        columns=["contestant", "gflop_per_image", "gflop_per_second", "possible_gflop_per_second", "share"]
     )
 
 # %% ../nbs/94_benchmark.ipynb #5dcf17a8
@@ -724,12 +801,22 @@ def benchmark(
         return table
 
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "machine.json", machine() | {"data": data.dataset.source, "study_size": STUDY_SIZE, "laptop_size": LAPTOP_SIZE})
+    write_json(
+        out / "machine.json",
+        machine() | {"data": data.dataset.source, "study_size": STUDY_SIZE, "laptop_size": LAPTOP_SIZE}
+    )
     seconds_to_first_step(data_path)  # what is read from the disk for the first time
     processes = []
     for _ in range(repeats):
-        processes += [("seconds to the first step", "soft_ssl", seconds_to_first_step(data_path)), ("seconds to import", "torch, torchvision", seconds_to_import())]
-    races = [training_race(data_path, "study size", 64, repeats, 2 if quick else 4, 2 if quick else steps, **STUDY_SIZE)]
+        processes += [
+            ("seconds to the first step", "soft_ssl", seconds_to_first_step(data_path)),
+            ("seconds to import", "torch, torchvision", seconds_to_import())
+        ]
+    races = [
+        training_race(
+            data_path, "study size", 64, repeats, 2 if quick else 4, 2 if quick else steps, **STUDY_SIZE
+        )
+    ]
     if not quick:
         races.append(training_race(data_path, "study size", 256, 2, 2, steps // 2, **STUDY_SIZE))
         races.append(training_race(data_path, "laptop size", 128, repeats, 4, 2 * steps, **LAPTOP_SIZE))
@@ -756,8 +843,12 @@ def benchmark(
         keep("profile", profile(data, **STUDY_SIZE))
         shares = []
         for size, batch, options in (("study size", 64, STUDY_SIZE), ("laptop size", 128, LAPTOP_SIZE)):
-            rates = compared[compared["race"] == f"training, {size}, batch {batch}"].set_index("contestant")["rate"]
-            shares.append(roofline(data, rates[list(modes_here())].to_dict(), batch, **options).assign(size=size))
+            rates = compared[
+                compared["race"] == f"training, {size}, batch {batch}"
+            ].set_index("contestant")["rate"]
+            shares.append(
+                roofline(data, rates[list(modes_here())].to_dict(), batch, **options).assign(size=size)
+            )
         keep("roofline", pd.concat(shares, ignore_index=True))
     keep("processes", pd.DataFrame(processes, columns=["measure", "contestant", "value"]))
     save_figure(

@@ -23,8 +23,10 @@ class Code(NamedTuple):
 
     embedding: Tensor  # `(B, out_features)`: what the next layer reads, gradients flow through it
     logits: Tensor  # `(B, L, V)`: the numbers that the softmax reads
-    probs: Tensor | None  # `(B, L, V)`: what each group says, without noise, at the temperature it was read with; None without symbols
-    symbols: Tensor | None  # `(B, L)`, int64 in 0..V-1: the likeliest symbol of each group; None if there are none
+    # `(B, L, V)`: what each group says, without noise, at the temperature asked for; None without symbols
+    probs: Tensor | None
+    # `(B, L)`, int64 in 0..V-1: the likeliest symbol of each group; None if there are none
+    symbols: Tensor | None
     loss: Tensor  # scalar: what the bottleneck itself wants minimised, 0 if it wants nothing
 
     @property
@@ -46,7 +48,9 @@ def entropy(
 def code_metrics(
     code: Code,
 ) -> dict[str, Tensor]:  # scalars, entropies in bits; nothing where there are no symbols
-    "How undecided a code is: H(y|x), the mean entropy of a group given the image, as it was read and at temperature 1. And how evenly the groups choose their symbols over the batch: their mean perplexity, from 1 to V."
+    """How undecided a code is: H(y|x), the mean entropy of a group given the image, as it was read and at
+    temperature 1. And how evenly the groups choose their symbols over the batch: their mean perplexity, from
+    1 to V."""
     one_hot = code.one_hot
     if code.probs is None or one_hot is None:
         return {}
@@ -63,7 +67,8 @@ def as_groups(
     "Reads each vector of a batch as groups. Raises `ValueError` if the width is not `n_groups * n_symbols`."
     if x.ndim != 2 or x.shape[1] != n_groups * n_symbols:
         raise ValueError(
-            f"the bottleneck reads (batch, {n_groups * n_symbols}) = (batch, {n_groups} groups x {n_symbols}), "
+            f"the bottleneck reads (batch, {n_groups * n_symbols}) = (batch, {n_groups} groups x "
+            f"{n_symbols}), "
             f"but got {tuple(x.shape)}: give the layer before it {n_groups * n_symbols} outputs"
         )
     return x.to(torch.promote_types(x.dtype, torch.float32)).reshape(len(x), n_groups, n_symbols)
@@ -128,7 +133,8 @@ def gathered(
 
 # %% ../nbs/00_bottleneck.ipynb #b25af78d
 class Bottleneck(nn.Module):
-    "What a network asks of the bottleneck in it. One of your own may derive from this, or from `nn.Module` and have the two widths."
+    """What a network asks of the bottleneck in it. One of your own may derive from this, or from `nn.Module`
+    and have the two widths."""
 
     in_features: int  # width of what it reads
     out_features: int  # width of its embedding
@@ -219,7 +225,9 @@ class GumbelSoftmax(Softmax):
         "In training mode logits plus Gumbel noise, else the logits."
         if not self.training:
             return logits
-        noise = torch.empty(len(logits) * n_processes(), *logits.shape[1:], dtype=logits.dtype, device=logits.device)
+        noise = torch.empty(
+            len(logits) * n_processes(), *logits.shape[1:], dtype=logits.dtype, device=logits.device
+        )
         return logits - own_part(noise.exponential_()).log()
 
 # %% ../nbs/00_bottleneck.ipynb #d693eb0a
@@ -230,7 +238,8 @@ def rotated(
     z: Tensor,  # `(..., d)`: where the gradient goes
     target: Tensor,  # same shape
 ) -> Tensor:  # the values of `target`, as a rotation and scaling of `z` that is constant for the gradient
-    "The rotation trick (arXiv 2410.06424, section 4.2): a gradient turns with the vector, in place of being copied."
+    """The rotation trick (arXiv 2410.06424, section 4.2): a gradient turns with the vector, in place of being
+    copied."""
     e, q = z.detach(), target.detach()
     scale = q.norm(dim=-1, keepdim=True) / e.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     e, q = F.normalize(e, dim=-1), F.normalize(q, dim=-1)
@@ -250,13 +259,16 @@ class VQ(Bottleneck):
         n_symbols: int,  # V, codewords in the codebook, at least 1
         dim: int = 8,  # width of a codeword
         tau: float = 1.0,  # temperature: divides half the squared distances
-        hard: bool = False,  # nearest codeword forward and straight-through backward, instead of their soft average
+        # nearest codeword forward and straight-through backward, instead of their soft average
+        hard: bool = False,
         beta: float = 0.25,  # weight of the commitment loss, at least 0
         update_rule: str = "ema",  # how the codebook learns: `ema` or `loss`
-        decay: float = 0.85,  # of the running counts and sums under `ema`, in [0, 1): 0 keeps nothing of the past
+        # of the running counts and sums under `ema`, in [0, 1): 0 keeps nothing of the past
+        decay: float = 0.85,
         revive: bool = False,  # under `ema`, move a dead codeword onto a random point of the batch
         warm_up_batches: int = 0,  # batches that the codebook is fitted to before the first step
-        rotation: bool = False,  # of a hard code: the gradient turns with the vector, instead of going straight through
+        # of a hard code: the gradient turns with the vector, instead of going straight through
+        rotation: bool = False,
     ):
         "Raises `ValueError` naming an option that is out of range."
         super().__init__()
@@ -282,7 +294,7 @@ class VQ(Bottleneck):
         self,
         x: Tensor,  # `(B, L·dim)`
         tau: float | None = None,  # temperature of this reading; None takes its own
-    ) -> Code:  # `embedding` `(B, L·dim)`: codewords; `loss`: commitment, and the codebook's under the `loss` rule
+    ) -> Code:  # `embedding` `(B, L·dim)`: codewords; `loss`: commitment, maybe the codebook's
         "Replaces each group by its codeword; in training mode under `ema`, then moves the codebook."
         with full_precision(x):  # products in bfloat16 would choose other codewords
             z = as_groups(x, self.n_groups, self.dim)
@@ -306,10 +318,13 @@ class VQ(Bottleneck):
         self,
         code: Code,
     ) -> dict[str, Tensor]:  # scalars, entropies in bits
-        "`code_metrics`; `codebook_entropy`, that of the mean probabilities over all groups and images; and `codebook_use`, the share of codewords that some group of some image chose."
+        """`code_metrics`; `codebook_entropy`, that of the mean probabilities over all groups and images; and
+        `codebook_use`, the share of codewords that some group of some image chose."""
         assert code.symbols is not None and code.probs is not None  # a codebook always has them
         used = torch.tensor(code.symbols.unique().numel() / self.n_symbols, device=code.logits.device)
-        return {"codebook_entropy": entropy(code.probs.mean((0, 1))), "codebook_use": used, **code_metrics(code)}
+        return {
+            "codebook_entropy": entropy(code.probs.mean((0, 1))), "codebook_use": used, **code_metrics(code)
+        }
 
     @staticmethod
     def distances(
@@ -363,7 +378,10 @@ class VQ(Bottleneck):
         first: bool,  # forget what came before
     ) -> None:
         "One step of k-means on a batch, before training begins."
-        self.update_codebook(as_groups(x, self.n_groups, self.dim).flatten(0, 1), self.nearest(x).flatten(), 0.0 if first else self.decay)
+        self.update_codebook(
+            as_groups(x, self.n_groups, self.dim).flatten(0, 1), self.nearest(x).flatten(),
+            0.0 if first else self.decay
+        )
 
     def dead(self) -> Tensor:  # `(V,)` bool
         "Which codewords the running counts show as unused; all of them before the first step."

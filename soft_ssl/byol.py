@@ -19,7 +19,8 @@ def negative_cosine(
     predicted: Tensor,  # `(B, D)`: the student's prediction
     target: Tensor,  # `(B, D)`: what the teacher says; no gradient flows into it
 ) -> Tensor:  # scalar, from -1 (same direction) to 1
-    "Minus the cosine between prediction and target, mean over the batch (BYOL, arXiv 2006.07733, eq. 2, up to scale and shift)."
+    """Minus the cosine between prediction and target, mean over the batch (BYOL, arXiv 2006.07733, eq. 2, up
+    to scale and shift)."""
     predicted, target = at_least_float32(predicted), at_least_float32(target.detach())
     return -(F.normalize(predicted, dim=1) * F.normalize(target, dim=1)).sum(1).mean()
 
@@ -32,14 +33,17 @@ class BYOL(Method):
     def __init__(
         self,
         *parts: Any,  # student and predictor: `make_parts`
-        squared_distance: bool = False,  # the loss as published, the sum of both squared distances 2 - 2 cos, in place of the mean of both -cos
+        # the loss as published: the sum of both squared distances 2 - 2 cos, not the mean of both -cos
+        squared_distance: bool = False,
         **options: Any,  # of `Method`
     ):
         "Raises `ValueError` naming an option that is out of range."
         super().__init__(*parts, **options)
         self.squared_distance = squared_distance
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, from -1 to 1; squared distances from 0 to 8
+    def loss(
+        self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
+    ) -> Tensor:  # scalar, from -1 to 1; squared distances from 0 to 8
         "The student predicts, from each view, what the teacher says of the other (section 3.1)."
         loss = (negative_cosine(predicted[0], targets[1]) + negative_cosine(predicted[1], targets[0])) / 2
         return 4 + 4 * loss if self.squared_distance else loss

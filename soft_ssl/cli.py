@@ -36,16 +36,23 @@ def say(message: str) -> int:
 
 # %% ../nbs/95_cli.ipynb #80c9e031
 COMMANDS = {
-    "download": "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split sizes.",
+    "download": "`soft-ssl download DATASET [FOLDER] [K]`: makes a data set's file and prints its split "
+    "sizes.",
     "train": "`soft-ssl train METHOD [OPTIONS]`: trains and probes a run.",
     "evaluate": "`soft-ssl evaluate METHOD EVALUATION --run_path RUN`: evaluates a run.",
-    "repeat": "`soft-ssl repeat RUN`: trains a run again from its config.json alone, elsewhere, and compares the scores.",
-    "runs": "`soft-ssl runs [--root_path FOLDER]`: every run in a folder: state, options that differ, scores.",
-    "study": "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one table.",
-    "pretrain": "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at large scale.",
-    "export": "`soft-ssl export RUN`: writes the backbone of a run, or its network as ONNX, for other libraries.",
+    "repeat": "`soft-ssl repeat RUN`: trains a run again from its config.json alone, elsewhere, and compares "
+    "the scores.",
+    "runs":
+        "`soft-ssl runs [--root_path FOLDER]`: every run in a folder: state, options that differ, scores.",
+    "study": "`soft-ssl study [--size SIZE] [OPTIONS]`: runs many cells, or what is left of them, into one "
+    "table.",
+    "pretrain": "`soft-ssl pretrain METHOD [--preset PRESET] [--dry_run] [OPTIONS]`: pretrains a backbone at "
+    "large scale.",
+    "export": "`soft-ssl export RUN`: writes the backbone of a run, or its network as ONNX, for other "
+    "libraries.",
     "codes": "`soft-ssl codes RUN`: writes symbols and probabilities of a part of its data as Parquet.",
-    "benchmark": "`soft-ssl benchmark [--quick]`: measures the kit against the plain formulation on this machine.",
+    "benchmark": "`soft-ssl benchmark [--quick]`: measures the kit against the plain formulation on this "
+    "machine.",
 }
 
 
@@ -57,7 +64,8 @@ def main(
     words = sys.argv[1:] if words is None else words
     if not words or words[0] in ("-h", "--help"):
         print(
-            "soft-ssl: self-supervised learning with a soft-discretization bottleneck\n\nCommands (each has --help):"
+            "soft-ssl: self-supervised learning with a soft-discretization bottleneck\n\nCommands (each has "
+            "--help):"
         )
         print("\n".join(f"  {about}" for about in COMMANDS.values()))
         return 0
@@ -81,7 +89,9 @@ def main(
     except (RuntimeError, ImportError) as error:
         if not out_of_memory(error):
             raise
-        return say("that does not fit into the memory: lower h_dim, feature_dim, n_groups, n_symbols or a batch size")
+        return say(
+            "that does not fit into the memory: lower h_dim, feature_dim, n_groups, n_symbols or a batch size"
+        )
 
 
 if __name__ == "__main__" and "__file__" in globals():

@@ -17,7 +17,8 @@ from .datasets import DATASETS, SOURCES, build_file, load, recipe
 from .devices import COMPILES, PRECISIONS
 from .files import expand_user, printable
 from soft_ssl.experiment import (
-    ALIASES, CLUSTERS, COMPONENTS, EVALUATIONS, METHODS, Option, all_runs, check_options, evaluate, evaluation_file, find_evaluation, method_options, options_of, probe_history, read_run_config,
+    ALIASES, CLUSTERS, COMPONENTS, EVALUATIONS, METHODS, Option, all_runs, check_options, evaluate,
+    evaluation_file, find_evaluation, method_options, options_of, probe_history, read_run_config,
     repeat, run_title, train,
 )
 from .learner import OPTIMIZERS, SCHEDULERS, Stopped
@@ -39,23 +40,32 @@ __all__ = ['CHOICES', 'IMPORTED', 'FETCHED_PICTURES', 'COMMANDS', 'Parser', 'unh
 
 # %% ../nbs/95a_commands.ipynb #0dbe15ee
 CHOICES: dict[str, tuple[str, ...]] = {
-    "bottleneck": tuple(BOTTLENECKS), "encoder": ENCODERS, "embedder": HEADS, "projector": HEADS, "activation": tuple(ACTIVATIONS),
+    "bottleneck": tuple(BOTTLENECKS), "encoder": ENCODERS, "embedder": HEADS, "projector": HEADS,
+    "activation": tuple(ACTIVATIONS),
     "predictor": HEADS, "augment": tuple(VIEWS), "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS,
-    "dataset": (*DATASETS, *IMAGE_SETS), "source": SOURCES, "norm_feats": NORM_FEATS, "precision": PRECISIONS, "compile": COMPILES,
-    "select_on": PARTS[:2], "checkpoint": CHECKPOINTS, "cluster": CLUSTERS, "update_rule": ("ema", "loss"), "tracker": ("none", "tensorboard", "wandb", "trackio"),
-}  # fmt: skip
-IMPORTED = ("bottleneck", "dataset", "method", "evaluation")  # what may be an import path, which has a dot in it
+    "dataset": (*DATASETS, *IMAGE_SETS), "source": SOURCES, "norm_feats": NORM_FEATS, "precision": PRECISIONS,
+    "compile": COMPILES,
+    "select_on": PARTS[:2], "checkpoint": CHECKPOINTS, "cluster": CLUSTERS, "update_rule": ("ema", "loss"),
+    "tracker": ("none", "tensorboard", "wandb", "trackio"),
+}
+# what may be an import path, which has a dot in it
+IMPORTED = ("bottleneck", "dataset", "method", "evaluation")
 
 
 class Parser(argparse.ArgumentParser):
-    "argparse with one sentence for an error, and the nearest valid option or choice in it; nothing is abbreviated."
+    """argparse with one sentence for an error, and the nearest valid option or choice in it; nothing is
+    abbreviated."""
 
     def __init__(
         self,
-        command: str = "",  # of `cli.COMMANDS`, which says what it does; empty for one that reads places alone
+        # of `cli.COMMANDS`, which says what it does; empty for one that reads places alone
+        command: str = "",
     ):
         about = cli.COMMANDS[command].partition(": ")[2] if command else ""
-        super().__init__(f"soft-ssl {command}", description=about[:1].upper() + about[1:], allow_abbrev=False, add_help=bool(command))
+        super().__init__(
+            f"soft-ssl {command}", description=about[:1].upper() + about[1:], allow_abbrev=False,
+            add_help=bool(command)
+        )
 
     def error(self, message: str) -> NoReturn:
         "Says what is wrong and leaves with exit code 2."
@@ -70,8 +80,13 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, word: str) -> NoReturn:
         "Leaves with a sentence about a word that has no place."
-        known = sorted(name for action in self._actions for name in action.option_strings if name.startswith("--"))
-        self.error(f"there is no option {word}: {nearest(word.split('=')[0], known)}" if word.startswith("-") else f"unexpected argument {word!r}")
+        known = sorted(
+            name for action in self._actions for name in action.option_strings if name.startswith("--")
+        )
+        self.error(
+            f"there is no option {word}: {nearest(word.split('=')[0], known)}" if word.startswith("-")
+            else f"unexpected argument {word!r}"
+        )
 
 
 def unhyphen(word: str) -> str:
@@ -85,7 +100,8 @@ def unhyphen(word: str) -> str:
 
 
 def renamed(words: list[str]) -> list[str]:
-    "The words of a command line with underscores in the names of options, and with the names that those have now."
+    """The words of a command line with underscores in the names of options, and with the names that those
+    have now."""
     found, words = [], list(map(unhyphen, words))
     while words:
         name, equals, value = words.pop(0).partition("=")
@@ -121,7 +137,9 @@ def value_of(option: Option, choices: dict[str, tuple[str, ...]] = CHOICES) -> A
                 raise argparse.ArgumentTypeError(f"{word} is larger than any number it can be")
             return value
         except ValueError:
-            kind = {int: "a whole number", list: "a list of numbers with commas between"}.get(option.kind, "a number")
+            kind = {
+                int: "a whole number", list: "a list of numbers with commas between"
+            }.get(option.kind, "a number")
             raise argparse.ArgumentTypeError(f"{word!r} is not {kind}") from None
 
     return read
@@ -138,11 +156,21 @@ def at_places(
     options: dict[str, Option],  # every option that may stand there, whatever is named
     **places: Iterable[str],  # for each word that is no option, in order: what it may be; empty for anything
 ) -> list[str | None]:  # the words; None for those that are missing where help was asked for
-    "What a command line names by its places, with options before, between and after. Leaves with one sentence if one is missing or unknown."
+    """What a command line names by its places, with options before, between and after. Leaves with one
+    sentence if one is missing or unknown."""
     reader = Parser()
-    add_options(reader, {name: option._replace(kind=option.kind if option.kind is bool else str) for name, option in options.items()}, choices={})
+    add_options(
+        reader,
+        {
+            name: option._replace(kind=option.kind if option.kind is bool else str)
+            for name, option in options.items()
+        },
+        choices={}
+    )
     rest = reader.parse_known_args(renamed(words))[1]
-    asked_for_help, rest = {"-h", "--help"} & set(rest), [word for word in rest if word not in ("-h", "--help", "--")]
+    asked_for_help, rest = (
+        {"-h", "--help"} & set(rest), [word for word in rest if word not in ("-h", "--help", "--")]
+    )
     found: list[str | None] = []
     for place, names in places.items():
         names, what = list(names), f"{'an' if place[0] in 'aeiou' else 'a'} {place}"
@@ -165,10 +193,14 @@ def add_options(
     choices: dict[str, tuple[str, ...]] = CHOICES,  # by option
 ) -> None:
     "Adds options to a parser."
-    groups = {component: parser.add_argument_group(f"{component} options") if component else parser for component in ["", *COMPONENTS]}
+    groups = {
+        component: parser.add_argument_group(f"{component} options") if component else parser
+        for component in ["", *COMPONENTS]
+    }
     for option in options.values():
         group, default = groups[option.component], argparse.SUPPRESS if keep else option.default
-        about = f"{option.help} (default: {'none' if option.default == '' else option.default})".replace("%", "%%")
+        default = "none" if option.default == "" else option.default
+        about = f"{option.help} (default: {default})".replace("%", "%%")
         if option.kind is bool:
             negative = f"--no_{option.name}"
             group.add_argument(f"--{option.name}", action="store_true", default=default, help=about)
@@ -196,7 +228,10 @@ def shaping(
 
 def every_option(methods: Iterable[str]) -> dict[str, Option]:
     "Whatever an option of some method, bottleneck and data set may be called."
-    return merged(method_options(method, bottleneck, dataset) for method in methods for bottleneck in BOTTLENECKS for dataset in ("dsprites", "folder"))
+    return merged(
+        method_options(method, bottleneck, dataset) for method in methods for bottleneck in BOTTLENECKS
+        for dataset in ("dsprites", "folder")
+    )
 
 # %% ../nbs/95a_commands.ipynb #c1a7e002
 def pretrain_command(words: list[str]) -> None:
@@ -209,7 +244,10 @@ def pretrain_command(words: list[str]) -> None:
     general = options_of(pretrain)
     add_options(parser, general, keep=True, choices=choices)
     (method,) = at_places(parser, words, general | every_option(HEADS_OF), method=HEADS_OF)
-    add_options(parser, method_options(method or "byol", **{"dataset": "digits"} | shaping(words)), keep=True, choices=choices)
+    add_options(
+        parser, method_options(method or "byol", **{"dataset": "digits"} | shaping(words)), keep=True,
+        choices=choices
+    )
     try:
         pretrain(**vars(parser.parse(words)) | {"method": method})
     except Stopped as stopped:
@@ -254,8 +292,10 @@ def study_command(words: list[str]) -> None:
     if args["dry_run"] or args["repeats"]:
         print(table.to_markdown(index=False, floatfmt=",.6g"))
     else:
-        print(f"{len(table)} cells are done, {table['seconds'].sum() / 3600:.2f} hours of workers; tables: "
-              f"{expand_user(args['out_path']) if args['out_path'] else study_folder(args['size'], args['root_path'])}")  # fmt: skip
+        out, size, root = args["out_path"], args["size"], args["root_path"]
+        folder = expand_user(out) if out else study_folder(size, root)
+        hours = table["seconds"].sum() / 3600
+        print(f"{len(table)} cells are done, {hours:.2f} hours of workers; tables: {folder}")
 
 # %% ../nbs/95a_commands.ipynb #02e11c06
 FETCHED_PICTURES = ("cifar10", "cifar100", "stl10", "fashion_mnist")
@@ -273,7 +313,7 @@ def download_command(words: list[str]) -> None:
         "K", nargs="?", type=int, default=1, help="combinations that training sees (default: 1)"
     )
     parser.add_argument("--source", type=value_of(Option("source", "", str, "")), default="original",
-                        help="original, or rendered: drawn here, no network (default: original)")  # fmt: skip
+                        help="original, or rendered: drawn here, no network (default: original)")
     parser.add_argument(
         "--from",
         dest="archive",
@@ -285,11 +325,19 @@ def download_command(words: list[str]) -> None:
     check_options({"K": args.K}, {"K": Option("K", 1, int, "")})
     if args.dataset in FETCHED_PICTURES:
         if args.archive and args.dataset != "fashion_mnist":
-            raise ValueError(f"{args.dataset} is fetched as it is published: put its files into {printable(args.data_path)} yourself, and leave --from away")
+            raise ValueError(
+                f"{args.dataset} is fetched as it is published: put its files into "
+                f"{printable(args.data_path)} yourself, and leave --from away"
+            )
         if args.dataset == "fashion_mnist":
             fashion_mnist(args.data_path, True, args.archive or "")
-        sizes = {part: len(image_data(args.dataset, args.data_path, part == "train")) for part in ("train", "test")}
-        print(f"{args.dataset} in {printable(args.data_path)}: " + ", ".join(f"{part} {size:,}" for part, size in sizes.items()))
+        sizes = {
+            part: len(image_data(args.dataset, args.data_path, part == "train")) for part in ("train", "test")
+        }
+        print(
+            f"{args.dataset} in {printable(args.data_path)}: "
+            + ", ".join(f"{part} {size:,}" for part, size in sizes.items())
+        )
         print(f"next: soft-ssl train byol --dataset {args.dataset} --data_path {printable(args.data_path)}")
         return
     about = recipe(args.dataset)
@@ -309,7 +357,10 @@ def download_command(words: list[str]) -> None:
         p: len(rows) for p, rows in data.splits._asdict().items()
     }
     print(f"K={args.K}: " + ", ".join(f"{part} {size:,}" for part, size in sizes.items()))
-    print(f"next: soft-ssl train byol --dataset {args.dataset} --dataset_K {args.K} --data_path {printable(args.data_path)}")
+    print(
+        f"next: soft-ssl train byol --dataset {args.dataset} --dataset_K {args.K} --data_path "
+        f"{printable(args.data_path)}"
+    )
 
 
 def train_command(words: list[str]) -> None:
@@ -334,10 +385,14 @@ def evaluate_command(words: list[str]) -> None:
     parser.add_argument("evaluation", help=", ".join(EVALUATIONS))
     parser.add_argument("--run_path", required=True, help="folder of the run")
     add_options(parser, options_of(evaluate))
-    every = {"run_path": Option("run_path", "", str, "")} | options_of(evaluate) | merged(map(options_of, EVALUATIONS.values()))
+    every = {
+        "run_path": Option("run_path", "", str, "")
+    } | options_of(evaluate) | merged(map(options_of, EVALUATIONS.values()))
     method, name = at_places(parser, words, every, method=METHODS, evaluation=EVALUATIONS)
     add_options(parser, options_of(find_evaluation(name or "linear_probe")), keep=True)
-    args = {key: value for key, value in vars(parser.parse(words)).items() if key not in ("method", "evaluation")}
+    args = {
+        key: value for key, value in vars(parser.parse(words)).items() if key not in ("method", "evaluation")
+    }
     assert name is not None  # `parse` leaves where help was asked for
     run = RunFolder(args["run_path"])
     config = read_run_config(run)
@@ -357,7 +412,10 @@ def repeat_command(words: list[str]) -> None:
     add_options(parser, options_of(repeat))
     run, difference = repeat(**vars(parser.parse(words)))
     print_scores(run)
-    print("there are no scores to compare with" if difference is None else f"largest difference of a score: {difference:g}")
+    print(
+        "there are no scores to compare with" if difference is None
+        else f"largest difference of a score: {difference:g}"
+    )
 
 
 def runs_command(words: list[str]) -> None:
@@ -398,7 +456,9 @@ def print_scores(run: RunFolder) -> None:
     last = history["step"].max()
     print_table(history[history["step"] == last], f"{title}, after {last} steps")
     if last > history["step"].min() == 0:
-        first, final = (score_table(history[history["step"] == step].drop(columns="oracle")) for step in (0, last))
+        first, final = (
+            score_table(history[history["step"] == step].drop(columns="oracle")) for step in (0, last)
+        )
         both = (first.map("{:.3f}".format) + " → " + final.map("{:.3f}".format)).reset_index()
         print("\nuntrained → trained:\n" + both.to_markdown(index=False, floatfmt=".3f"))
     print(f"\nrun folder: {printable(run.path)} (best checkpoint chosen on {config['select_on']})")
@@ -424,6 +484,8 @@ def benchmark_command(words: list[str]) -> None:
 
 
 COMMANDS = {
-    "download": download_command, "train": train_command, "evaluate": evaluate_command, "repeat": repeat_command, "study": study_command, "runs": runs_command,
-    "pretrain": pretrain_command, "export": export_command, "codes": codes_command, "benchmark": benchmark_command,
-}  # fmt: skip
+    "download": download_command, "train": train_command, "evaluate": evaluate_command,
+    "repeat": repeat_command, "study": study_command, "runs": runs_command,
+    "pretrain": pretrain_command, "export": export_command, "codes": codes_command,
+    "benchmark": benchmark_command,
+}

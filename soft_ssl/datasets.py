@@ -21,20 +21,23 @@ from torch import Tensor
 from . import dsprites, mpi3d, shapes3d
 from .factors import FactorDataset, Factors, ImageData, StoredImages, write_factor_file
 from soft_ssl.files import (
-    MOST_BYTES, PICTURE_SUFFIXES, download, expand_user, file_digest, file_lock, find_named, folder_files, folder_stamp, listing_digest, picture_names,
+    MOST_BYTES, PICTURE_SUFFIXES, download, expand_user, file_digest, file_lock, find_named, folder_files,
+    folder_stamp, listing_digest, picture_names,
     printable, read_picture, remove_unfinished,
 )
 from .splits import Composition, Split, Splits, draw_held_out, parse_split, split_by_composition
 
 # %% ../nbs/01c_datasets.ipynb #10b49d88
 class Recipe(NamedTuple):
-    "A data set before any file is there: names and sizes of its factors, its split, what draws it, and where it is published."
+    """A data set before any file is there: names and sizes of its factors, its split, what draws it, and
+    where it is published."""
 
     factors: Factors  # of the published data set
     split: Split  # with K=1
     n_train: int = 40_000  # training images, unless another number is asked for
     drawn: Factors | None = None  # the grid of what is drawn; None where there is nothing to draw it by
-    draw: Callable[[np.ndarray], Tensor] | None = None  # draws images with given factor values, uint8 `(n, H, W)` or `(n, H, W, C)`
+    # draws images with given factor values, uint8 `(n, H, W)` or `(n, H, W, C)`
+    draw: Callable[[np.ndarray], Tensor] | None = None
     digest_drawn: str = ""  # checksum of all that the drawings depend on
     render: Callable[[Path], Path] | None = None  # draws all of them into a file
     convert: Callable[[Path, Path], Path] | None = None  # turns the published archive into a file
@@ -49,12 +52,14 @@ def dsprites_recipe(factors: Factors) -> Recipe:
     "dSprites with some or all of its angles; a part has the first ten, so that no image stands twice."
     archive = "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
     return Recipe(
-        factors, dsprites.SPLIT, 40_000, factors, dsprites.draw, dsprites.recipe_digest(factors), partial(dsprites.render, factors=factors),
+        factors, dsprites.SPLIT, 40_000, factors, dsprites.draw, dsprites.recipe_digest(factors),
+        partial(dsprites.render, factors=factors),
         partial(dsprites.convert_original, factors=factors),
         urls=(f"https://raw.githubusercontent.com/google-deepmind/dsprites-dataset/master/{archive}",
               f"https://github.com/google-deepmind/dsprites-dataset/raw/master/{archive}"),
-        digest="3e0a46a9238e425f46a6ef9e9bdfd7cedb35d50f", most=2**26, only=(("orientation", dsprites.FACTORS.sizes[2]),),
-    )  # fmt: skip
+        digest="3e0a46a9238e425f46a6ef9e9bdfd7cedb35d50f", most=2**26,
+        only=(("orientation", dsprites.FACTORS.sizes[2]),),
+    )
 
 
 def mpi3d_recipe(name: str, archive: str, factors: Factors, drawn: Factors | None = None) -> Recipe:
@@ -64,34 +69,41 @@ def mpi3d_recipe(name: str, archive: str, factors: Factors, drawn: Factors | Non
         urls=(f"https://huggingface.co/datasets/waleedgondal/mpi3d/resolve/main/{archive}.npz",
               f"https://storage.googleapis.com/mpi3d_disentanglement_dataset/data/{archive}.npz",
               f"https://storage.googleapis.com/disentanglement_dataset/Final_Dataset/{archive}.npz"),
-    )  # fmt: skip
+    )
     if drawn is None:
         return published
-    return published._replace(drawn=drawn, draw=partial(mpi3d.draw, factors=drawn), digest_drawn=mpi3d.recipe_digest(drawn), render=partial(mpi3d.render, factors=drawn))
+    return published._replace(
+        drawn=drawn, draw=partial(mpi3d.draw, factors=drawn), digest_drawn=mpi3d.recipe_digest(drawn),
+        render=partial(mpi3d.render, factors=drawn)
+    )
 
 
 DATASETS: dict[str, Recipe] = {
-    "dsprites": dsprites_recipe(dsprites.FACTORS),
-    "dsprites_full": dsprites_recipe(dsprites.FULL_FACTORS),
+    "dsprites": dsprites_recipe(dsprites.FACTORS), "dsprites_full": dsprites_recipe(dsprites.FULL_FACTORS),
     "mpi3d": mpi3d_recipe("mpi3d", "mpi3d_real", mpi3d.FACTORS, mpi3d.STUDY_FACTORS),
     "mpi3d_full": mpi3d_recipe("mpi3d", "mpi3d_real", mpi3d.FACTORS, mpi3d.FACTORS),
     "mpi3d_toy": mpi3d_recipe("mpi3d_toy", "mpi3d_toy", mpi3d.FACTORS),
     "mpi3d_realistic": mpi3d_recipe("mpi3d_realistic", "mpi3d_realistic", mpi3d.FACTORS),
     "mpi3d_real": mpi3d_recipe("mpi3d_real", "mpi3d_real", mpi3d.FACTORS),
     "mpi3d_complex": mpi3d_recipe("mpi3d_complex", "mpi3d_real_complex", mpi3d.COMPLEX_FACTORS),
-    "shapes3d": Recipe(shapes3d.FACTORS, shapes3d.SPLIT, 40_000, shapes3d.FACTORS, shapes3d.draw, shapes3d.recipe_digest(), shapes3d.render, shapes3d.convert_original,
-                       urls=("https://storage.googleapis.com/3d-shapes/3dshapes.h5",), most=2**29),
-}  # fmt: skip
+    "shapes3d": Recipe(
+        shapes3d.FACTORS, shapes3d.SPLIT, 40_000, shapes3d.FACTORS, shapes3d.draw, shapes3d.recipe_digest(),
+        shapes3d.render, shapes3d.convert_original,
+        urls=("https://storage.googleapis.com/3d-shapes/3dshapes.h5",), most=2**29
+    ),
+}
 SOURCES = ("auto", "original", "rendered")
 
 
 def recipe(name: str) -> Recipe:
-    "What is known of a data set, or of one of your own by its import path. Raises `ValueError` for an unknown name."
+    """What is known of a data set, or of one of your own by its import path. Raises `ValueError` for an
+    unknown name."""
     return find_named(name, DATASETS, "dataset", Recipe)
 
 # %% ../nbs/01c_datasets.ipynb #391b57fb
 class DrawnDataset:
-    "Images on a factor grid, drawn each time they are asked for: the same as in the file that `build_file` makes."
+    """Images on a factor grid, drawn each time they are asked for: the same as in the file that `build_file`
+    makes."""
 
     source = "rendered"
 
@@ -140,7 +152,8 @@ def build_file(
     source: str = "original",  # `original` or `rendered`
     archive: str | Path | None = None,  # the published file, if it is already at hand
 ) -> Path:  # of the HDF5 file
-    "Makes a data set's file unless it is there. Raises `ConnectionError` or `ValueError` if the original cannot be had, is damaged or another one."
+    """Makes a data set's file unless it is there. Raises `ConnectionError` or `ValueError` if the original
+    cannot be had, is damaged or another one."""
     about, path = recipe(name), data_file(data_path, name, source)
     archive = None if archive is None else expand_user(archive)
     if source not in SOURCES[1:]:
@@ -150,7 +163,8 @@ def build_file(
     if source == "rendered" and about.render is None:
         drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
         raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
-    left = path.with_name(f".{path.name}.lock").exists() and os.access(path.parent, os.W_OK)  # by a process that was killed
+    # by a process that was killed
+    left = path.with_name(f".{path.name}.lock").exists() and os.access(path.parent, os.W_OK)
     if not path.exists() or left:
         with file_lock(path):
             remove_unfinished(path)
@@ -159,22 +173,31 @@ def build_file(
                 return path
     data = FactorDataset(path)  # raises if it is damaged
     if source == "original" and archive is not None and data.sha256 != file_digest(archive):
-        raise ValueError(f"{printable(path)} was made from another archive than {printable(archive)}: delete it, and it is made anew")
+        raise ValueError(
+            f"{printable(path)} was made from another archive than {printable(archive)}: delete it, and it "
+            "is made anew"
+        )
     return path
 
 
 def draw_or_fetch(about: Recipe, path: Path, source: str, archive: Path | None) -> None:
-    "Draws, or fetches and converts. What was fetched stays until it is converted, or turns out to be damaged."
+    """Draws, or fetches and converts. What was fetched stays until it is converted, or turns out to be
+    damaged."""
     if source == "rendered":
         assert about.render is not None  # as `build_file` checked
         about.render(path)
         return
     if about.convert is None:
-        raise ValueError(f"{printable(path.name)}: this data set has nothing that reads a published archive: draw it with --source rendered")
+        raise ValueError(
+            f"{printable(path.name)}: this data set has nothing that reads a published archive: draw it with "
+            "--source rendered"
+        )
     if archive is not None:
         about.convert(archive, path)
     else:
-        fetched = download(about.urls, path.parent / Path(about.urls[0]).name, about.digest, about.algorithm, about.most)
+        fetched = download(
+            about.urls, path.parent / Path(about.urls[0]).name, about.digest, about.algorithm, about.most
+        )
         try:
             about.convert(fetched, path)
         except ValueError:
@@ -202,7 +225,9 @@ class SplitData(NamedTuple):
     @property
     def title(self) -> str:
         "Name, source and, where combinations are held back, the split: for tables and plots."
-        return f"{self.dataset.name} ({self.dataset.source})" + (f", {self.split.title}" if self.split and self.split.title else "")
+        return f"{self.dataset.name} ({self.dataset.source})" + (
+            f", {self.split.title}" if self.split and self.split.title else ""
+        )
 
     def rows(
         self,
@@ -220,7 +245,10 @@ class SplitData(NamedTuple):
 
     def occurring(self) -> list[np.ndarray]:  # for each factor, sorted
         "Which of its values occur in any of the parts."
-        return [np.flatnonzero(np.bincount(column[column >= 0])) for column in self.dataset.values[np.concatenate(self.splits)].T]
+        return [
+            np.flatnonzero(np.bincount(column[column >= 0]))
+            for column in self.dataset.values[np.concatenate(self.splits)].T
+        ]
 
     def images(self, part: str, n: int = 0) -> Tensor:
         "uint8 `(n, C, H, W)`, channels last in memory: the images of `rows(part, n)`."
@@ -231,7 +259,8 @@ class SplitData(NamedTuple):
         return StoredImages(self.dataset, self.rows(part))
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        "Channel mean and standard deviation of the training images, `(C,)` each; from a file no image is read, of a drawn data set all of them are drawn."
+        """Channel mean and standard deviation of the training images, `(C,)` each; from a file no image is
+        read, of a drawn data set all of them are drawn."""
         return self.dataset.statistics(self.splits.train)
 
 
@@ -248,16 +277,20 @@ def split_of(
 
 
 def load(
-    dataset: str = "dsprites",  # name of the data set, or the path of a factor file of your own, which ends in .h5
-    dataset_K: int = 1,  # how much training sees; dsprites: 1 or 2, mpi3d: 1 to 4 (5 and 6 leave none to validate on), shapes3d: 1 or 2
+    # name of the data set, or the path of a factor file of your own, which ends in .h5
+    dataset: str = "dsprites",
+    # how much training sees; dsprites and shapes3d: 1 or 2, mpi3d: 1 to 4 (5 and 6 leave nothing for val)
+    dataset_K: int = 1,
     n_train: int = 0,  # training images; 0 takes up to 40000 (130000 of mpi3d), and leaves an eighth for iid
     data_path: str | Path = "./data",  # folder of the data files
     source: str = "auto",  # original, rendered, or auto: the original if its file is there, else rendered
-    split: str = "",  # another rule than the data set's own: bands, quarters, interpolation, extrapolation or random, and its factors, or a list; such as `extrapolation scale`
+    # another rule than the data set's own, with its factors, such as `extrapolation scale`, or a list
+    split: str = "",
     turn: int = 0,  # which combinations are held out
     subset_seed: int = 0,  # which of their images are trained on, where n_train leaves some out
 ) -> SplitData:
-    "A data set, split by composition; drawn first if its file is not there. Raises `ValueError` for an unknown name, K, split or source."
+    """A data set, split by composition; drawn first if its file is not there. Raises `ValueError` for an
+    unknown name, K, split or source."""
     if source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, but is {source!r}")
     if dataset.endswith(".h5"):
@@ -273,11 +306,20 @@ def load(
     chosen.grid(about.factors)  # a wrong K is said before anything is drawn
     original, rendered = (data_file(data_path, dataset, which) for which in SOURCES[1:])
     if source == "original" and not original.exists():
-        raise FileNotFoundError(f"there is no {printable(original)}: `soft-ssl download {dataset} {printable(data_path)}` fetches it")
+        raise FileNotFoundError(
+            f"there is no {printable(original)}: `soft-ssl download {dataset} {printable(data_path)}` "
+            "fetches it"
+        )
     drawn = source == "rendered" or not original.exists()
     if drawn and not rendered.exists():
-        print(f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here (source: rendered)")
-    return split_data(FactorDataset(build_file(dataset, data_path, "rendered") if drawn else original), chosen, n_train, about, subset_seed)
+        print(
+            f"{dataset}: the original is not in {printable(data_path)}, so its images are drawn here "
+            "(source: rendered)"
+        )
+    return split_data(
+        FactorDataset(build_file(dataset, data_path, "rendered") if drawn else original), chosen, n_train,
+        about, subset_seed
+    )
 
 
 def load_file(
@@ -289,7 +331,9 @@ def load_file(
     subset_seed: int = 0,
 ) -> SplitData:
     "A factor file as it is, not compared with a folder that it may have been made from."
-    return split_data(FactorDataset(path), split_of(None, dataset_K, split, turn), n_train, subset_seed=subset_seed)
+    return split_data(
+        FactorDataset(path), split_of(None, dataset_K, split, turn), n_train, subset_seed=subset_seed
+    )
 
 
 def split_data(
@@ -301,7 +345,10 @@ def split_data(
 ) -> SplitData:
     "Splits the images of a data set by a rule."
     everything = np.ones(len(data), bool)
-    rule = split(data.values, data.factors) if split else Composition(np.zeros(len(data), int), everything, ~everything, ~everything)
+    rule = (
+        split(data.values, data.factors) if split
+        else Composition(np.zeros(len(data), int), everything, ~everything, ~everything)
+    )
     for name, n in about.only if about else ():
         kept = data.values[:, data.factors.names.index(name)] < n
         rule = Composition(rule.combination, rule.train & kept, rule.val & kept, rule.test & kept)
@@ -318,25 +365,35 @@ def load_drawn(
     turn: int = 0,  # as in `load`
     subset_seed: int = 0,  # as in `load`
 ) -> SplitData:
-    "As `load` with the source `rendered`, but where there is no file none is made: images are drawn when they are asked for."
+    """As `load` with the source `rendered`, but where there is no file none is made: images are drawn when
+    they are asked for."""
     if dataset.endswith(".h5") or data_file(data_path, dataset, "rendered").exists():
-        return load(dataset, dataset_K, n_train, data_path, "auto" if dataset.endswith(".h5") else "rendered", split, turn, subset_seed)
+        return load(
+            dataset, dataset_K, n_train, data_path, "auto" if dataset.endswith(".h5") else "rendered", split,
+            turn, subset_seed
+        )
     about = recipe(dataset)
-    return split_data(DrawnDataset(dataset), split_of(about, dataset_K, split, turn), n_train, about, subset_seed)
+    return split_data(
+        DrawnDataset(dataset), split_of(about, dataset_K, split, turn), n_train, about, subset_seed
+    )
 
 # %% ../nbs/01c_datasets.ipynb #3b52eee0
 def from_arrays(
-    images: np.ndarray | str | Path,  # uint8 `(N, H, W)` or `(N, H, W, C)`; or an HDF5 file that has them in a table
-    labels: np.ndarray | None,  # `(N, F)`: what each image shows, in numbers or words; None reads them from that file
+    # uint8 `(N, H, W)` or `(N, H, W, C)`; or an HDF5 file that has them in a table
+    images: np.ndarray | str | Path,
+    # `(N, F)`: what each image shows, in numbers or words; None reads them from that file
+    labels: np.ndarray | None,
     path: str | Path,  # of the HDF5 file to make, ends in .h5
     names: Sequence[str],  # of the factors
-    numbers: Sequence[str] = (),  # names of those that are numbers: what a probe predicts is the rank of a value, scaled to [0, 1]; the others are classes
+    # names of those that are numbers, of which probes predict a value's rank in [0, 1]; others are classes
+    numbers: Sequence[str] = (),
     circular: Sequence[str] = (),  # names of those whose last value is a neighbour of the first
     split: Split | None = None,  # None holds nothing back
     n_train: int = 0,  # training images; 0 takes all of the training combinations but an eighth
     tables: tuple[str, str] = ("images", "labels"),  # in the HDF5 file
 ) -> SplitData:
-    "Arrays, or an HDF5 file, as a data set. Raises `ValueError` if images and labels do not fit, and `FileExistsError` if `path` is there."
+    """Arrays, or an HDF5 file, as a data set. Raises `ValueError` if images and labels do not fit, and
+    `FileExistsError` if `path` is there."""
     import h5py
 
     path = expand_user(path)
@@ -344,20 +401,37 @@ def from_arrays(
         raise FileExistsError(f"{printable(path)} is there already: delete it, or give another path")
     if isinstance(images, (str, Path)):
         with h5py.File(expand_user(images)) as file:
-            if missing := [name for name in tables if name not in file and (name == tables[0] or labels is None)]:
-                raise ValueError(f"{printable(images)} has no table {missing[0]}, only {', '.join(file)}: name its tables")
-            return from_arrays(file[tables[0]], file[tables[1]][:] if labels is None else labels, path, names, numbers, circular, split, n_train)
+            if missing := [
+                name for name in tables if name not in file and (name == tables[0] or labels is None)
+            ]:
+                raise ValueError(
+                    f"{printable(images)} has no table {missing[0]}, only {', '.join(file)}: name its tables"
+                )
+            return from_arrays(
+                file[tables[0]], file[tables[1]][:] if labels is None else labels, path, names, numbers,
+                circular, split, n_train
+            )
     labels = np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or labels.shape != (len(images), len(names)):
-        raise ValueError(f"images have to be uint8 (N, H, W) or (N, H, W, C) with labels (N, {len(names)}), but are {images.dtype} {images.shape} with {labels.shape}")
+        raise ValueError(
+            f"images have to be uint8 (N, H, W) or (N, H, W, C) with labels (N, {len(names)}), but are "
+            f"{images.dtype} {images.shape} with {labels.shape}"
+        )
     try:
-        columns = [column.astype(float) if name in numbers else column for name, column in zip(names, labels.T)]
+        columns = [
+            column.astype(float) if name in numbers else column for name, column in zip(names, labels.T)
+        ]
     except ValueError as error:
-        raise ValueError(f"a factor in numbers has labels that are words ({error}): leave it out of numbers") from None
+        raise ValueError(
+            f"a factor in numbers has labels that are words ({error}): leave it out of numbers"
+        ) from None
     found = [np.unique(column, return_inverse=True) for column in columns]
     if max(len(known) for known, _ in found) > np.iinfo(np.int16).max:
         raise ValueError(f"a factor has more than {np.iinfo(np.int16).max:,} values: round it to fewer")
-    factors = Factors(tuple(names), tuple(len(known) for known, _ in found), tuple(name for name in names if name not in numbers), tuple(circular))
+    factors = Factors(
+        tuple(names), tuple(len(known) for known, _ in found),
+        tuple(name for name in names if name not in numbers), tuple(circular)
+    )
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
 
     def chunks() -> Iterator[np.ndarray]:
@@ -377,7 +451,8 @@ def folder_factors(
     folder: str | Path,
     names: list[str],  # of its images: `picture_names`
 ) -> tuple[np.ndarray, Factors]:  # int16 `(N, F)`, a row for each image
-    "What subfolders say of images, one factor a level. Raises `ValueError` if images lie at different depths."
+    """What subfolders say of images, one factor a level. Raises `ValueError` if images lie at different
+    depths."""
     labels = [name.split("/")[:-1] or ["image"] for name in names]
     depths = {name.count("/"): name for name in names}
     if len(depths) > 1:
@@ -387,7 +462,9 @@ def folder_factors(
             "put each at the same number of subfolders, one for each label"
         )
     levels = [sorted(set(level)) for level in zip(*labels)]
-    values = np.array([[level.index(word) for level, word in zip(levels, label)] for label in labels], np.int16)
+    values = np.array(
+        [[level.index(word) for level, word in zip(levels, label)] for label in labels], np.int16
+    )
     level_names = tuple(f"level_{i + 1}" for i in range(len(levels)))
     return values, Factors(level_names, tuple(map(len, levels)), level_names)
 
@@ -399,35 +476,52 @@ def check_folder(
     "Raises `ValueError` if the folder holds other images now than the file was made from."
     names = picture_names(folder)
     # a copy, or `touch`, changes the stamp alone
-    if data.stamp != folder_stamp(folder, names) and data.sha256 != listing_digest(folder_files(folder, names)):
-        raise ValueError(f"{printable(data.path)} was made from other images than {printable(folder)} holds now: delete it, or give another path")
+    if (
+        data.stamp != folder_stamp(folder, names)
+        and data.sha256 != listing_digest(folder_files(folder, names))
+    ):
+        raise ValueError(
+            f"{printable(data.path)} was made from other images than {printable(folder)} holds now: delete "
+            "it, or give another path"
+        )
 
 
 def from_folder(
     folder: str | Path,  # of images; subfolders are labels, one factor a level
-    path: str | Path,  # of the HDF5 file to make, ends in .h5; used again if it is there and the images are the same
+    # of the HDF5 file to make, ends in .h5; used again if it is there and the images are the same
+    path: str | Path,
     side: int = 64,  # pixels: images are cropped to a square in the middle and resized to this
     held_out: int = 0,  # combinations of the first two levels that are held back: half for val, half for test
     train_share: float = 0.8,  # of the other images; the rest is iid
 ) -> SplitData:
-    "A folder of images as a data set. Raises `ValueError` if there are no images, one cannot be read, the levels differ, or `path` has others."
+    """A folder of images as a data set. Raises `ValueError` if there are no images, one cannot be read, the
+    levels differ, or `path` has others."""
     folder, path = expand_user(folder), expand_user(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {printable(folder)}")
     names = picture_names(folder)
     if len(names) < 4:
-        raise ValueError(f"{printable(folder)} holds {len(names)} images ({', '.join(PICTURE_SUFFIXES)}): at least 4 are needed")
+        raise ValueError(
+            f"{printable(folder)} holds {len(names)} images ({', '.join(PICTURE_SUFFIXES)}): at least 4 are "
+            "needed"
+        )
     values, factors = folder_factors(folder, names)
     if side < 1:
         raise ValueError(f"side must be at least 1, but is {side}")
     if not path.exists():
         images = (read_image(folder / name, side) for name in names)
         title, digest = printable(folder.resolve().name), listing_digest(folder_files(folder, names))
-        write_factor_file(path, images, values, factors, title, "original", digest, stamp=folder_stamp(folder, names), folder=folder.resolve())
+        write_factor_file(
+            path, images, values, factors, title, "original", digest, stamp=folder_stamp(folder, names),
+            folder=folder.resolve()
+        )
     data = FactorDataset(path)
     check_folder(data, folder)
     if data.image_shape[0] != side:
-        raise ValueError(f"{printable(path)} has images of {data.image_shape[0]} pixels, not of {side}: delete it, or give another path")
+        raise ValueError(
+            f"{printable(path)} has images of {data.image_shape[0]} pixels, not of {side}: delete it, or "
+            "give another path"
+        )
     split = hold_out(values, factors, held_out) if held_out else None
     seen = split(values, factors).train if split else np.ones(len(data), bool)
     return split_data(data, split, max(1, int(train_share * seen.sum())))
@@ -445,9 +539,13 @@ def hold_out(
     factors: Factors,
     held_out: int,  # combinations of the first two factors, an even number that leaves two or more
 ) -> Split:
-    "Holds back combinations, drawn with a fixed seed so that each value is still seen. Raises `ValueError` if that cannot be."
+    """Holds back combinations, drawn with a fixed seed so that each value is still seen. Raises `ValueError`
+    if that cannot be."""
     there = np.unique(values[:, :2], axis=0)
     if held_out % 2 or not 0 < held_out <= len(there) - 2 or values.shape[1] < 2:
-        raise ValueError(f"held_out must be an even number of combinations that leaves two or more of {len(there)}, but is {held_out}")
+        raise ValueError(
+            f"held_out must be an even number of combinations that leaves two or more of {len(there)}, but "
+            f"is {held_out}"
+        )
     val, test = draw_held_out(there, held_out, 0)
     return Split(*factors.names[:2], val=val.tolist(), test=test.tolist())

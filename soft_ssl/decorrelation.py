@@ -18,7 +18,9 @@ from .networks import extra
 class BarlowTwins(Method):
     "Barlow Twins (arXiv 2103.03230)."
 
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "projector_depth": 3, "last_norm_proj": False, "last_bias": True}
+    part_defaults: ClassVar[dict[str, Any]] = {
+        "predictor": "Identity", "projector_depth": 3, "last_norm_proj": False, "last_bias": True
+    }
 
     def __init__(
         self,
@@ -30,7 +32,9 @@ class BarlowTwins(Method):
         super().__init__(*parts, **options)
         self.criterion, self.loss_scale = extra("lightly.loss").BarlowTwinsLoss(barlow_lambda), loss_scale
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
+    def loss(
+        self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
+    ) -> Tensor:  # scalar, at least 0
         "How far the correlations are from the identity (eq. 1)."
         return self.loss_scale * self.criterion(gathered(predicted[0]), gathered(predicted[1]))
 
@@ -51,6 +55,8 @@ class VICReg(Method):
         super().__init__(*parts, **options)
         self.criterion = extra("lightly.loss").VICRegLoss(invariance, 2 * variance, covariance)
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
+    def loss(
+        self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
+    ) -> Tensor:  # scalar, at least 0
         "Invariance, variance and covariance (eq. 6, with the squared distance as a mean over dimensions)."
         return self.criterion(gathered(predicted[0]), gathered(predicted[1]))

@@ -42,7 +42,8 @@ __all__ = ['PRECISIONS', 'COMPILES', 'STEPS_WORTH_COMPILING', 'TIMED_IMAGES', 'W
 
 # %% ../nbs/93_devices.ipynb #b7b08a37
 def process_state() -> PartialState:
-    "Which process this is, and of how many. Accelerate takes processes without a GPU as unconnected, unless it is told."
+    """Which process this is, and of how many. Accelerate takes processes without a GPU as unconnected, unless
+    it is told."""
     from accelerate.state import PartialState
 
     return PartialState(cpu="LOCAL_RANK" in os.environ and not torch.cuda.is_available())
@@ -84,7 +85,10 @@ def possible_modes(
         raise ValueError("fp16 needs a CUDA device: use --precision fp32 or bf16")
     half = device.type == "cpu" or torch.cuda.is_bf16_supported()
     precisions = ["fp32", *(["bf16"] if half else [])] if precision == "auto" else [precision]
-    compiles = [False, *([True] if steps >= STEPS_WORTH_COMPILING else [])] if compile == "auto" else [compile == "on"]
+    compiles = (
+        [False, *([True] if steps >= STEPS_WORTH_COMPILING else [])] if compile == "auto"
+        else [compile == "on"]
+    )
     return [Mode(precision, compiled) for compiled in compiles for precision in precisions]
 
 # %% ../nbs/93_devices.ipynb #69cf5f9b
@@ -98,7 +102,8 @@ def compile_encoders(
     example: Tensor,  # a batch
     autocast: Callable,  # the context that they will compute in
 ) -> bool:
-    "Compiles encoders in place, and tries them; where there is no compiler it says so once and leaves them as they are."
+    """Compiles encoders in place, and tries them; where there is no compiler it says so once and leaves them
+    as they are."""
     if all(map(is_compiled, encoders)):
         return True
     states = copy.deepcopy([encoder.state_dict() for encoder in encoders])
@@ -113,7 +118,10 @@ def compile_encoders(
     except Exception as error:  # noqa: BLE001, whatever the compiler's tool chain lacks
         for encoder in encoders:
             encoder._compiled_call_impl = None
-        print(f"compiling does not work here ({type(error).__name__}), so training goes on without it", file=sys.stderr)
+        print(
+            f"compiling does not work here ({type(error).__name__}), so training goes on without it",
+            file=sys.stderr
+        )
         compiled = False
     for encoder, state in zip(encoders, states):  # the trial moved the statistics of the BatchNorms
         encoder.load_state_dict(state)
@@ -128,7 +136,13 @@ def seconds_a_step(
     best: float = math.inf,  # of the modes before: three times as long is too long to look at twice
 ) -> float:  # infinite where the mode does not work
     "Forward and backward, the better of two after one that does not count."
-    copies, autocast = copy.deepcopy(list(encoders)), partial(torch.autocast, images.device.type, torch.float16 if mode.precision == "fp16" else torch.bfloat16, enabled=mode.precision != "fp32")
+    copies, autocast = (
+        copy.deepcopy(list(encoders)),
+        partial(
+            torch.autocast, images.device.type, torch.float16 if mode.precision == "fp16" else torch.bfloat16,
+            enabled=mode.precision != "fp32"
+        )
+    )
     copies = [encoder.to(images.device).train() for encoder in copies]
     if mode.compile and not compile_encoders(copies, images, autocast):
         return math.inf
@@ -151,8 +165,16 @@ def seconds_a_step(
 def processor() -> str:
     "The name of this machine's processor, and of its GPU."
     table, name = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in table.read_text().splitlines() if line.startswith("model name")] if table.exists() else []
-    return ", ".join([names[0] if names else name, *([torch.cuda.get_device_name()] if torch.cuda.is_available() else [])])
+    names = (
+        [
+            line.split(":", 1)[1].strip() for line in table.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if table.exists() else []
+    )
+    return ", ".join(
+        [names[0] if names else name, *([torch.cuda.get_device_name()] if torch.cuda.is_available() else [])]
+    )
 
 
 def mode_seconds(
@@ -161,7 +183,10 @@ def mode_seconds(
     modes: Sequence[Mode],
 ) -> dict[str, float]:  # by the name of a mode
     "Seconds a step in each mode; measured once and then remembered in the user's cache."
-    about = [processor(), torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), str(encoders[0]), list(images.shape), len(encoders)]
+    about = [
+        processor(), torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(),
+        str(encoders[0]), list(images.shape), len(encoders)
+    ]
     key, file = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16], cache_folder() / "modes.json"
     try:
         kept = json.loads(file.read_text())
@@ -172,7 +197,8 @@ def mode_seconds(
         return {mode.name: known[mode.name] for mode in modes}
     for mode in modes:
         best = min(known.values(), default=math.inf)
-        hopeless = mode.compile and known.get(Mode(mode.precision, False).name, 0) > 3 * best  # compiling takes a minute
+        # compiling takes a minute
+        hopeless = mode.compile and known.get(Mode(mode.precision, False).name, 0) > 3 * best
         known[mode.name] = math.inf if hopeless else seconds_a_step(encoders, images, mode, best)
     with suppress(OSError), complete_file(file) as unfinished:
         unfinished.write_text(json.dumps((kept if isinstance(kept, dict) else {}) | {key: known}) + "\n")
@@ -185,7 +211,8 @@ WORTH_CHANGING = 0.95  # of the time of a plainer mode
 
 def imitates_bf16(device: torch.device) -> bool:
     "Whether bfloat16 is computed in single precision and rounded, which is slow."
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # PyTorch has no public name for it
+    # PyTorch has no public name for it
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return not native() if device.type == "cpu" else not torch.cuda.is_bf16_supported()
 
 
@@ -211,7 +238,8 @@ def choose_mode(
     example: Callable[[], Tensor],  # gives a batch, uint8 `(B, C, H, W)`, on the device
     modes: Sequence[Mode],  # the plainest first
 ) -> Mode:
-    "The plainest mode, unless another takes less than 0.95 of its time; on several processes the first one's choice. Says in one line what was measured, and warns of a bfloat16 that is only imitated."
+    """The plainest mode, unless another takes less than 0.95 of its time; on several processes the first
+    one's choice. Says in one line what was measured, and warns of a bfloat16 that is only imitated."""
     state = process_state()
     imitated = modes[0].precision == "bf16" and imitates_bf16(state.device)
     if not encoders or (len(modes) == 1 and not imitated):
@@ -221,14 +249,21 @@ def choose_mode(
         with torch.random.fork_rng():
             images = example()
             some = images if images.device.type == "cuda" else images[:TIMED_IMAGES]
-            seconds = mode_seconds(encoders, some, [Mode("fp32", False), Mode("bf16", False)] if imitated and len(modes) == 1 else modes)
+            seconds = mode_seconds(
+                encoders, some,
+                [Mode("fp32", False), Mode("bf16", False)] if imitated and len(modes) == 1 else modes
+            )
         said = ", ".join(f"{name}: {in_milliseconds(spent)}" for name, spent in seconds.items())
         for number, mode in enumerate(modes):
             chosen = number if seconds[mode.name] < WORTH_CHANGING * seconds[modes[chosen].name] else chosen
         if len(modes) > 1:
             print(f"{modes[chosen].name} (a step of the encoder: {said})", file=sys.stderr)
         elif (slower := seconds["bf16, eager"] / seconds["fp32, eager"]) > 1:
-            warnings.warn(f"this processor only imitates bf16, which takes {slower:.1f} times as long as fp32 here: use --precision auto or fp32", stacklevel=2)
+            warnings.warn(
+                f"this processor only imitates bf16, which takes {slower:.1f} times as long as fp32 here: "
+                "use --precision auto or fp32",
+                stacklevel=2
+            )
     return modes[first_says(chosen)]
 
 # %% ../nbs/93_devices.ipynb #7d27908f
@@ -254,7 +289,8 @@ def choose_threads(
     example: Callable[[], Tensor],  # gives a batch, uint8 `(B, C, H, W)`, on the device
     precision: str,  # that is trained in
 ) -> str:  # default, or a number
-    "Under `auto`, PyTorch's number halved for as long as a step of the encoder gets faster by it; on several processes the first one's choice."
+    """Under `auto`, PyTorch's number halved for as long as a step of the encoder gets faster by it; on
+    several processes the first one's choice."""
     if threads not in THREADS and not (threads.isdecimal() and int(threads)):
         raise ValueError(f"threads must be {', '.join(THREADS)} or a number from 1, but is {threads!r}")
     state, mode = process_state(), Mode(precision, False)
@@ -270,7 +306,11 @@ def choose_threads(
                 if number < best and spent[number] > WORTH_CHANGING * spent[best]:
                     break
                 best = number
-        print(f"{best} thread{'s' * (best > 1)} (a step of the encoder: {', '.join(f'{n}: {in_milliseconds(seconds)}' for n, seconds in spent.items())})", file=sys.stderr)
+        print(
+            f"{best} thread{'s' * (best > 1)} (a step of the encoder: "
+            f"{', '.join(f'{n}: {in_milliseconds(seconds)}' for n, seconds in spent.items())})",
+            file=sys.stderr
+        )
     return str(first_says(best))
 
 # %% ../nbs/93_devices.ipynb #39afe7cb
@@ -279,7 +319,7 @@ M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # numbers of the options in glibc's mallo
 
 def keep_memory(
     device: torch.device,
-) -> bool:  # whether the allocator agreed; where it is not glibc's, or the device has its own, nothing is done
+) -> bool:  # whether the allocator agreed; nothing is done where it is not glibc's or the device's own
     "Lets this process keep the memory it frees, for its next step."
     if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
         return False
@@ -289,7 +329,8 @@ def keep_memory(
 # %% ../nbs/93_devices.ipynb #0a1588c0
 @contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    "Yields an event that is set by the first Ctrl-C or SIGTERM. Only a main thread can listen; elsewhere it stays unset."
+    """Yields an event that is set by the first Ctrl-C or SIGTERM. Only a main thread can listen; elsewhere it
+    stays unset."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -315,13 +356,19 @@ def ignore_signals(worker: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 # %% ../nbs/93_devices.ipynb #c1278b17
-OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "Cannot allocate memory", "Storage size calculation overflowed", "ALLOC_FAILED",
-                 "could not create a primitive", "failed to map segment")  # fmt: skip
+OUT_OF_MEMORY = (
+    "can't allocate memory", "bad_alloc", "Cannot allocate memory", "Storage size calculation overflowed",
+    "ALLOC_FAILED", "could not create a primitive", "failed to map segment"
+)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    "Whether an error says so: Python, NumPy, CUDA, PyTorch's CPU allocator, oneDNN and the loader of libraries each have their own way."
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in OUT_OF_MEMORY)
+    """Whether an error says so: Python, NumPy, CUDA, PyTorch's CPU allocator, oneDNN and the loader of
+    libraries each have their own way."""
+    return (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or any(words in str(error) for words in OUT_OF_MEMORY)
+    )
 
 
 def release_memory(error: BaseException) -> None:
@@ -345,7 +392,9 @@ def free_memory(device: torch.device) -> float:  # bytes; infinite where the sys
         return float(torch.cuda.mem_get_info(device)[0])
     table = Path("/proc/meminfo")
     lines = table.read_text().splitlines() if table.exists() else []
-    free = next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), math.inf)
+    free = next(
+        (1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), math.inf
+    )
     return free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 # %% ../nbs/93_devices.ipynb #7f38b427
@@ -368,5 +417,8 @@ def oom_advice(
     if fits >= 2:
         advice = f"{fits} at a time do: give --train_batch_size {fits}"
     else:  # a failed step may leave the memory in pieces: a fresh start may have more room
-        advice = f"nor do 2 in what is left of it: try --train_batch_size {max(2, batch_size // 64)}, or lower n_groups, n_symbols or h_dim"
+        advice = (
+            f"nor do 2 in what is left of it: try --train_batch_size {max(2, batch_size // 64)}, or lower "
+            "n_groups, n_symbols or h_dim"
+        )
     return f"{batch_size} images at a time do not fit into the memory; {advice}"

@@ -29,7 +29,10 @@ FULL_FACTORS = Factors(  # the last angle is a full turn, so the first again
     FACTORS.names, (3, 6, 40, 32, 32), FACTORS.classes, circular=("orientation",), closed=("orientation",)
 )
 SHAPES = ("square", "ellipse", "heart")
-VALUE_NAMES = {"shape": SHAPES, "scale": tuple(f"{0.5 + 0.1 * i:.1f}" for i in range(6)), "orientation": tuple(f"{360 * i / 39:.0f}°" for i in range(40))}
+VALUE_NAMES = {
+    "shape": SHAPES, "scale": tuple(f"{0.5 + 0.1 * i:.1f}" for i in range(6)),
+    "orientation": tuple(f"{360 * i / 39:.0f}°" for i in range(40))
+}
 
 # %% ../nbs/01a_dsprites.ipynb #bea8925d
 SQUARE_HALF_SIDE = 9.6
@@ -86,7 +89,9 @@ def draw(
     for number, (shape, scale, orientation) in enumerate(poses.tolist()):
         rows = (which == number).nonzero()[:, 0]
         columns_at, rows_at = pixels[table[rows, 3]], pixels[table[rows, 4]]
-        dx, dy = ((at - CENTRES[table[rows, k], None]) / SCALES[scale] for at, k in ((columns_at, 3), (rows_at, 4)))
+        dx, dy = (
+            (at - CENTRES[table[rows, k], None]) / SCALES[scale] for at, k in ((columns_at, 3), (rows_at, 4))
+        )
         dx, dy = dx[:, None, :], dy[:, :, None]
         cos, sin = math.cos(ANGLES[orientation]), math.sin(ANGLES[orientation])
         white = inside(shape, cos * dx - sin * dy, sin * dx + cos * dy)
@@ -103,7 +108,9 @@ def draw_pose(
     orientation: int,  # index, 0 to 39
 ) -> Tensor:  # uint8 `(32, 32, 64, 64)`: the sprite at every (x, y)
     "Draws one pose at all 1,024 places."
-    return draw(np.column_stack([np.tile([shape, scale, orientation], (1024, 1)), PLACES])).view(32, 32, 64, 64)
+    return draw(
+        np.column_stack([np.tile([shape, scale, orientation], (1024, 1)), PLACES])
+    ).view(32, 32, 64, 64)
 
 
 def draw_all(
@@ -129,7 +136,10 @@ def render(
     factors: Factors = FACTORS,  # or `FULL_FACTORS` for all 40 angles
 ) -> Path:  # `path`
     "Draws the data set into a file: 184,320 images, or 737,280 with `FULL_FACTORS`."
-    return write_factor_file(path, draw_all(factors), factors.values(np.arange(len(factors))), factors, "dsprites", "rendered", recipe_digest(factors))
+    return write_factor_file(
+        path, draw_all(factors), factors.values(np.arange(len(factors))), factors, "dsprites", "rendered",
+        recipe_digest(factors)
+    )
 
 # %% ../nbs/01a_dsprites.ipynb #fa36213d
 SPLIT = Split("shape", "x", "y", rule="quarters")
@@ -153,7 +163,8 @@ def check_sprites(
     expected = np.array(AREAS)[values[:, 0]] * np.array(SCALES)[values[:, 1]] ** 2
     if (np.abs(area / expected - 1) > 0.15).any():
         raise ValueError(
-            "the sprites do not have the area of their shape and scale: the images are damaged or in another order"
+            "the sprites do not have the area of their shape and scale: the images are damaged or in another "
+            "order"
         )
     pixel = np.arange(64)
     column, row = images.sum(1) @ pixel / area, images.sum(2) @ pixel / area

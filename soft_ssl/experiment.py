@@ -29,7 +29,8 @@ from .datasets import SplitData, load, load_drawn, load_file
 from .decorrelation import BarlowTwins, VICReg
 from .devices import choose_threads, process_state
 from .files import complete_file, expand_user, find_named, printable
-from .learner import ImageBatches, PictureBatches, count_steps, encoders_of, fit, mode_of, plot_metrics, stream_seed
+from .learner import ImageBatches, PictureBatches, count_steps, encoders_of, fit, mode_of
+from .learner import plot_metrics, stream_seed
 from .method import SHARED_NAMES, HasFeatures, Method, bottleneck_class, make_parts
 from .metrics import collapse, disentanglement, toposim
 from .networks import extra, make_encoder
@@ -58,9 +59,11 @@ __all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMP
 
 # %% ../nbs/04_experiment.ipynb #b471ae67
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
-    "linear_probe": linear_probe, "logistic_probe": logistic_probe, "few_labels": few_labels, "linear": linear, "knn": knn, "tau_transfer": tau_transfer, "top_k": top_k,
-    "finetune": finetune, "umap": umap, "toposim": toposim, "disentanglement": disentanglement, "collapse": collapse,
-}  # fmt: skip
+    "linear_probe": linear_probe, "logistic_probe": logistic_probe, "few_labels": few_labels,
+    "linear": linear, "knn": knn, "tau_transfer": tau_transfer, "top_k": top_k,
+    "finetune": finetune, "umap": umap, "toposim": toposim, "disentanglement": disentanglement,
+    "collapse": collapse,
+}
 
 
 def find_evaluation(name: str) -> Callable[..., pd.DataFrame]:
@@ -84,8 +87,12 @@ def evaluation_options(
 ) -> dict[str, Any]:
     "What an evaluation is asked for by the options of a run."
     known = options_of_config(config)
-    shared = [name for name in options_of(evaluation) if name in config and name in known and (known[name].component == "evaluation" or name == "workers")]
-    return {name: config[name] for name in shared if config[name] != ""}  # no temperatures of online probes are none that an evaluation is asked for
+    shared = [
+        name for name in options_of(evaluation)
+        if name in config and name in known and (known[name].component == "evaluation" or name == "workers")
+    ]
+    # no temperatures of online probes are none that an evaluation is asked for
+    return {name: config[name] for name in shared if config[name] != ""}
 
 
 def scores_in_training(
@@ -93,8 +100,9 @@ def scores_in_training(
     data: SplitData,
     config: dict[str, Any],  # of the run
     run_id: str,
-    evaluations: str = "",  # that are made besides the linear probe each time that is made, with commas between, such as knn,toposim
-) -> pd.DataFrame:  # columns run, evaluation, feature, split, factor, metric, chance, score, oracle, and those of the evaluations
+    # that are made besides the linear probe each time that is made, with commas between, such as knn,toposim
+    evaluations: str = "",
+) -> pd.DataFrame:  # columns run, evaluation, feature, split, factor, metric, chance, score, oracle, …
     "What is read of a method while it trains."
     import pandas as pd
 
@@ -104,7 +112,9 @@ def scores_in_training(
         for name, evaluation in find_evaluations(evaluations).items():
             table = evaluation(method.eval(), data, **evaluation_options(evaluation, config))
             if "score" not in table:
-                raise ValueError(f"{name} gives no scores, so it is of no use in training: leave it out of evaluations")
+                raise ValueError(
+                    f"{name} gives no scores, so it is of no use in training: leave it out of evaluations"
+                )
             tables.append(table.assign(run=run_id, evaluation=name))
     finally:
         method.train(training)
@@ -112,21 +122,26 @@ def scores_in_training(
 
 # %% ../nbs/04_experiment.ipynb #b129f703
 METHODS: dict[str, type[Method]] = {
-    "byol": BYOL, "vq-byol": BYOL, "moco-simclr": SimCLR, "simclr": SimCLR, "moco": MoCo, "barlow": BarlowTwins, "vicreg": VICReg, "swav": SwAV, "dino": DINO,
-}  # fmt: skip
+    "byol": BYOL, "vq-byol": BYOL, "moco-simclr": SimCLR, "simclr": SimCLR, "moco": MoCo,
+    "barlow": BarlowTwins, "vicreg": VICReg, "swav": SwAV, "dino": DINO,
+}
 NAMED_DEFAULTS: dict[str, dict[str, Any]] = {  # of names that stand for a class with other defaults
     "vq-byol": {"bottleneck": "VQ"}, "simclr": {"predictor": "Identity"},
-}  # fmt: skip
+}
 KINDS = (int, float, str, bool, list, tuple)
 SHAPING = ("bottleneck", "dataset")  # options that decide which others there are
 COMPONENTS = ("data", "encoder", "bottleneck", "method", "training", "evaluation")
 ALIASES = {  # the names that options had first
-    "encode_method": ("bottleneck",), "message_size": ("n_groups",), "voc_size": ("n_symbols",), "channel_tau_student": ("tau",), "channel_tau_teacher": ("tau_teacher",),
-    "channel_tau": ("tau", "tau_teacher"), "hidden_size": ("feature_dim",), "encoder_type": ("encoder",), "embedder_type": ("embedder",), "projector_type": ("projector",),
-    "predictor_type": ("predictor",), "proj_size": ("projection_dim",), "proj_hidden": ("projector_hidden",), "proj_depth": ("projector_depth",), "pred_hidden": ("predictor_hidden",),
-    "backbone": ("encoder",), "vq_dimz": ("dim",), "vq_beta": ("beta",), "vq_update_rule": ("update_rule",), "vq_ema": ("decay",), "vq_revive": ("revive",),
+    "encode_method": ("bottleneck",), "message_size": ("n_groups",), "voc_size": ("n_symbols",),
+    "channel_tau_student": ("tau",), "channel_tau_teacher": ("tau_teacher",),
+    "channel_tau": ("tau", "tau_teacher"), "hidden_size": ("feature_dim",), "encoder_type": ("encoder",),
+    "embedder_type": ("embedder",), "projector_type": ("projector",),
+    "predictor_type": ("predictor",), "proj_size": ("projection_dim",), "proj_hidden": ("projector_hidden",),
+    "proj_depth": ("projector_depth",), "pred_hidden": ("predictor_hidden",),
+    "backbone": ("encoder",), "vq_dimz": ("dim",), "vq_beta": ("beta",), "vq_update_rule": ("update_rule",),
+    "vq_ema": ("decay",), "vq_revive": ("revive",),
     "vq_warmup_steps": ("warm_up_batches",),
-}  # fmt: skip
+}
 
 
 class Option(NamedTuple):
@@ -143,7 +158,8 @@ class Option(NamedTuple):
 def options_of(
     function: Callable,  # a function or a class
 ) -> dict[str, Option]:  # by name
-    "The keyword arguments of a function, or of a class and those it inherits from, that have a default which is a plain value."
+    """The keyword arguments of a function, or of a class and those it inherits from, that have a default
+    which is a plain value."""
     from fastcore.docments import docments
 
     functions = (
@@ -182,7 +198,8 @@ def data_sources(dataset: str) -> tuple[Callable, ...]:
     return (load_pictures, views, PictureBatches) if dataset in IMAGE_SETS else (load,)
 
 
-NOT_ASKED = ("reload", "batch_size", "train", "augment_pictures")  # arguments of those functions that others decide
+# arguments of those functions that others decide
+NOT_ASKED = ("reload", "batch_size", "train", "augment_pictures")
 
 
 def method_options(
@@ -194,15 +211,26 @@ def method_options(
     cls = method_class(method)
     defaults = cls.part_defaults | NAMED_DEFAULTS.get(method, {})
     bottleneck = bottleneck or defaults.get("bottleneck") or options_of(make_parts)["bottleneck"].default
-    sources = ((make_parts, "method"), (make_encoder, "encoder"), (cls, "method"), *((source, "data") for source in data_sources(dataset)), (fit, "training"), (linear_probe, "evaluation"), (online_probes, "evaluation"), (scores_in_training, "evaluation"))
-    found = {name: option._replace(component=component) for source, component in sources for name, option in options_of(source).items()}
+    sources = (
+        (make_parts, "method"), (make_encoder, "encoder"), (cls, "method"),
+        *((source, "data") for source in data_sources(dataset)), (fit, "training"),
+        (linear_probe, "evaluation"), (online_probes, "evaluation"), (scores_in_training, "evaluation")
+    )
+    found = {
+        name: option._replace(component=component) for source, component in sources
+        for name, option in options_of(source).items()
+    }
     if dataset in IMAGE_SETS:  # their views are not those of factor data
         del found["augment"]
     found |= {name: option for name, option in bottleneck_options(bottleneck).items() if name not in found}
-    found |= {name: found[name]._replace(component="bottleneck") for name in ("bottleneck", *SHARED_NAMES, *bottleneck_options(bottleneck)) if name in found}
+    found |= {
+        name: found[name]._replace(component="bottleneck")
+        for name in ("bottleneck", *SHARED_NAMES, *bottleneck_options(bottleneck)) if name in found
+    }
     chosen = defaults | {"bottleneck": bottleneck, "dataset": dataset}
     return {
-        name: option._replace(default=chosen.get(name, option.default)) for name, option in found.items() if name not in NOT_ASKED
+        name: option._replace(default=chosen.get(name, option.default)) for name, option in found.items()
+        if name not in NOT_ASKED
     }
 
 # %% ../nbs/04_experiment.ipynb #5e0f1a02
@@ -229,14 +257,36 @@ class Range:
 RANGES: dict[str, Range] = {
     name: allowed
     for allowed, names in (
-        (Range(0), "seed turn subset_seed sample_seed most_boosted max_steps epochs warmup_steps eval_every snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops"),
-        (Range(0), "ridge entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory"),
-        (Range(0), "feature_dim projection_dim workers processes repeats minutes images_per_second price codes.n_images"),
+        (
+            Range(0),
+            ("seed turn subset_seed sample_seed most_boosted max_steps epochs warmup_steps eval_every "
+            "snapshot_every n_train n_sub_train warm_up_batches queue_size queue_epoch small_crops")
+        ),
+        (
+            Range(0),
+            ("ridge entropy_weight diversity value_weight lr min_lr probe_lr wd warmup_epochs lars_eta beta "
+            "freeze_epochs barlow_lambda loss_scale invariance variance covariance image_memory")
+        ),
+        (
+            Range(0),
+            ("feature_dim projection_dim workers processes repeats minutes images_per_second price "
+            "codes.n_images")
+        ),
         (Range(1), "log_every dataset_K K test_batch_size probe_batch_size accumulate threads k"),
-        (Range(1), "n_groups n_symbols dim depth h_dim projector_hidden predictor_hidden n_prototypes temperature_teacher_epochs"),
-        (Range(2), "projector_depth train_batch_size finetune_batch_size n_neighbors n_views collapse.n_images"),
+        (
+            Range(1),
+            ("n_groups n_symbols dim depth h_dim projector_hidden predictor_hidden n_prototypes "
+            "temperature_teacher_epochs")
+        ),
+        (
+            Range(2),
+            "projector_depth train_batch_size finetune_batch_size n_neighbors n_views collapse.n_images"
+        ),
         (Range(2, or_zero=True), "n_sub_test"),
-        (Range(1e-6), "entropy_tau tau tau_teacher temperature temperature_teacher temperature_teacher_start"),
+        (
+            Range(1e-6),
+            "entropy_tau tau tau_teacher temperature temperature_teacher temperature_teacher_start"
+        ),
         (Range(1e-6, or_zero=True), "umap.tau codes.tau"),
         (Range(0, above=True), "strength"),
         (Range(0, 1), "ema ema_end momentum blur_1 blur_2 solarize_1 solarize_2"),
@@ -244,17 +294,19 @@ RANGES: dict[str, Range] = {
         (Range(0, 1, below=True), "decay"),
         (Range(0, 1, above=True), "crop_min fraction"),
         (Range(0, 1, above=True, below=True), "val_share"),
-        (Range(1), "moco.queue_size"), (Range(8), "image_size"), (Range(10), "n_pairs"), (Range(20), "umap.n_images"), (Range(50), "disentanglement.n_images"),
+        (Range(1), "moco.queue_size"), (Range(8), "image_size"), (Range(10), "n_pairs"),
+        (Range(20), "umap.n_images"), (Range(50), "disentanglement.n_images"),
     )
     for name in names.split()
-}  # fmt: skip
+}
 
 
 def range_of(
     option: str,  # its name
     owner: str = "",  # the method or evaluation that it belongs to
 ) -> Range:
-    "What an option that is a number may be; one that somebody's own class brought with it is any finite number."
+    """What an option that is a number may be; one that somebody's own class brought with it is any finite
+    number."""
     return RANGES.get(f"{owner}.{option}") or RANGES.get(option) or Range(-math.inf, above=True)
 
 
@@ -265,27 +317,43 @@ def check_options(
     file: str | Path = "",  # that the values were read from
 ) -> dict[str, Any]:  # the same, with NumPy's numbers and paths as plain values, which go into a JSON file
     "Raises `ValueError` naming the option whose value is of another kind, or out of its range."
-    kinds: dict[type, tuple[Any, str]] = {int: (Integral, "a whole number"), float: (Real, "a number"), bool: (object, "true or false"), str: ((str, Path), "a text"), list: ((list, tuple), "a list")}
+    kinds: dict[type, tuple[Any, str]] = {
+        int: (Integral, "a whole number"), float: (Real, "a number"), bool: (object, "true or false"),
+        str: ((str, Path), "a text"), list: ((list, tuple), "a list")
+    }
     plain, place = dict(config), f" in {file}" if file else ""
     for name, option in options.items():
         if name not in config:
             continue
         value, (types, kind) = config[name], kinds[option.kind]
-        if not isinstance(value, types) or (value not in (0, 1) if option.kind is bool else isinstance(value, bool)):
+        if (
+            not isinstance(value, types)
+            or (value not in (0, 1) if option.kind is bool else isinstance(value, bool))
+        ):
             raise ValueError(f"{name}{place} must be {kind}, but is {value!r}")
         if option.kind in (int, float) and value not in (allowed := range_of(name, owner)):
-            raise ValueError(f"{name}{place} must be {allowed}{' and finite' * (value == math.inf)}, but is {value}")
-        if option.kind is list and option.default and all(isinstance(part, Integral) for part in option.default) and not all(isinstance(part, Integral) for part in value):
+            raise ValueError(
+                f"{name}{place} must be {allowed}{' and finite' * (value == math.inf)}, but is {value}"
+            )
+        if (
+            option.kind is list and option.default
+            and all(isinstance(part, Integral) for part in option.default)
+            and not all(isinstance(part, Integral) for part in value)
+        ):
             raise ValueError(f"{name}{place} must be whole numbers, but is {value}")
         plain[name] = option.kind(value)
     return plain
 
 # %% ../nbs/04_experiment.ipynb #056669ae
-NOT_IN_RUN_ID = ("max_steps", "log_every", "eval_every", "final_eval_only", "snapshot_every", "show_progress", "tracker", "data_path", "workers", "threads", "probe_lr",
-                 "ridge", "norm_feats", "n_sub_train", "n_sub_test", "test_batch_size", "oracle", "evaluations")  # fmt: skip
+NOT_IN_RUN_ID = (
+    "max_steps", "log_every", "eval_every", "final_eval_only", "snapshot_every", "show_progress", "tracker",
+    "data_path", "workers", "threads", "probe_lr", "ridge", "norm_feats", "n_sub_train", "n_sub_test",
+    "test_batch_size", "oracle", "evaluations"
+)
 
 
-LATER = {"split": "", "turn": 0, "subset_seed": 0}  # options that came later: what was named before them keeps its name
+# options that came later: what was named before them keeps its name
+LATER = {"split": "", "turn": 0, "subset_seed": 0}
 
 
 def decides(config: dict[str, Any]) -> dict[str, Any]:
@@ -312,9 +380,15 @@ def run_name(
 # %% ../nbs/04_experiment.ipynb #81f1ee4a
 def run_title(config: dict[str, Any]) -> str:
     "Method, bottleneck, data and its source: the title of a run's tables and figures."
-    parts = [config.get("split"), f"K={config['dataset_K']}" if "dataset_K" in config else "", f"turn {config['turn']}" if config.get("turn") else ""]
+    parts = [
+        config.get("split"), f"K={config['dataset_K']}" if "dataset_K" in config else "",
+        f"turn {config['turn']}" if config.get("turn") else ""
+    ]
     held_back = "".join(f", {part}" for part in parts if part)
-    return f"{config['method']}, {config['bottleneck']}, {config['dataset']} ({config['data_file']['source']}){held_back}"
+    return (
+        f"{config['method']}, {config['bottleneck']}, {config['dataset']} "
+        f"({config['data_file']['source']}){held_back}"
+    )
 
 
 SCORE_COLUMNS = ("feature", "split", "factor", "metric", "chance", "score", "oracle", "skill")
@@ -339,14 +413,19 @@ def save_figures(run: RunFolder) -> None:
 def build_method(
     config: dict[str, Any],  # `method` and every option of it
     image_shape: tuple[int, int, int],  # height, width, channels
-    statistics: tuple[Tensor, Tensor] | None = None,  # channel mean and standard deviation of the training images; None where weights are loaded, which hold them
+    # channel mean and standard deviation of the training images; None where weights that hold them are loaded
+    statistics: tuple[Tensor, Tensor] | None = None,
 ) -> Method:
-    "A fresh method; its first weights are decided by the seed. Raises `ValueError` for an option out of range."
+    """A fresh method; its first weights are decided by the seed. Raises `ValueError` for an option out of
+    range."""
     cls: Callable[..., Method] = method_class(config["method"])
     own = bottleneck_options(config["bottleneck"])
     torch.manual_seed(stream_seed(config["seed"], "weights"))
     mean, std = statistics or (torch.zeros(image_shape[2]), torch.ones(image_shape[2]))
-    parts = make_parts(image_shape, mean, std, **{name: config[name] for name in options_of(make_parts) | own if name in config})
+    parts = make_parts(
+        image_shape, mean, std,
+        **{name: config[name] for name in options_of(make_parts) | own if name in config}
+    )
     return cls(*parts, **{name: config[name] for name in options_of(cls) if name in config})
 
 
@@ -368,24 +447,33 @@ def make_batches(
         return PictureBatches(picture_batch_source(data), transforms, batch_size, seed, config["workers"])
     images = data.stored("train")
     in_memory = math.prod(data.dataset.image_shape) * len(images) <= image_memory * 1e9
-    labels = torch.from_numpy(data.dataset.factors.distinct(data.dataset.values[images.rows]).astype(np.int64))  # for online probes
+    # for online probes
+    labels = torch.from_numpy(
+        data.dataset.factors.distinct(data.dataset.values[images.rows]).astype(np.int64)
+    )
     return ImageBatches(images[:] if in_memory else images, config["augment"], batch_size, seed, labels)
 
 
 def about_data(data: SplitData) -> dict[str, Any]:
     "What a run's config.json says of its data."
     dataset = data.dataset
-    return {"source": dataset.source, "sha256": dataset.sha256, "images": len(dataset), "image_shape": list(map(int, dataset.image_shape))}
+    return {
+        "source": dataset.source, "sha256": dataset.sha256, "images": len(dataset),
+        "image_shape": list(map(int, dataset.image_shape))
+    }
 
 
 def probe_scores(method: HasFeatures, data: SplitData, config: dict[str, Any], run_id: str) -> pd.DataFrame:
-    "Ridge probe scores as the options ask for them: columns run, feature, split, factor, metric, chance, score, oracle."
+    """Ridge probe scores as the options ask for them: columns run, feature, split, factor, metric, chance,
+    score, oracle."""
     scores = linear_probe(method, data, **{name: config[name] for name in options_of(linear_probe)})
     scores.insert(0, "run", run_id)
     return scores
 
 
-def probe_history(run: RunFolder) -> pd.DataFrame:  # columns step, run, feature, split, factor, metric, chance, score, oracle, skill
+def probe_history(
+    run: RunFolder,
+) -> pd.DataFrame:  # columns step, run, feature, split, factor, metric, chance, score, oracle, skill
     "The linear probe's scores at every evaluated step. Raises `ValueError` if the table of them is damaged."
     history = run.read_table(run.evaluations_file, "step", "evaluation", *SCORE_COLUMNS)
     columns = ["step", "run", *SCORE_COLUMNS, *history.columns.intersection(["ridge"])]
@@ -402,11 +490,15 @@ def mean_skill(
 
 
 def part_to_select_on(data: SplitData, select_on: str) -> str:
-    "The part asked for, or the other one if the split leaves none of it. Raises `ValueError` if neither has images."
+    """The part asked for, or the other one if the split leaves none of it. Raises `ValueError` if neither has
+    images."""
     for part in (select_on, *PARTS[:2]):
         if len(data.rows(part)):
             if part != select_on and data.split:
-                print(f"{data.split.title} leaves no images in {select_on}: the best checkpoint is chosen on {part}")
+                print(
+                    f"{data.split.title} leaves no images in {select_on}: the best checkpoint is chosen on "
+                    f"{part}"
+                )
             return part
     raise ValueError("no images are left to choose a checkpoint on: lower n_train or dataset_K")
 
@@ -418,8 +510,12 @@ def steps_of(config: dict[str, Any], data: SplitData) -> int:
 
 
 def is_finished(run: RunFolder, steps: int, figures: bool) -> bool:
-    "Whether a run has done its steps and has its scores and, if they are asked for, its figures, so that there is nothing to go on with."
-    written = run.checkpoint_file.exists() and run.probes_file.exists() and (not figures or (run.figures_folder / "probes.png").exists())
+    """Whether a run has done its steps and has its scores and, if they are asked for, its figures, so that
+    there is nothing to go on with."""
+    written = (
+        run.checkpoint_file.exists() and run.probes_file.exists()
+        and (not figures or (run.figures_folder / "probes.png").exists())
+    )
     return written and run.load_checkpoint()["step"] >= steps
 
 
@@ -427,12 +523,15 @@ def full_config(
     method: str,
     chosen: dict[str, Any],  # options that go over the defaults
 ) -> dict[str, Any]:  # `method`, and every option with its value
-    "The whole configuration of a run: what was chosen over the defaults. Raises `ValueError` for an option that does not exist, is of another kind or out of range."
+    """The whole configuration of a run: what was chosen over the defaults. Raises `ValueError` for an option
+    that does not exist, is of another kind or out of range."""
     shaping = {name: str(chosen[name]) for name in SHAPING if chosen.get(name)}
     options = method_options(method, **shaping)
     if unknown := set(chosen) - set(options):
         raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
-    config = {"method": method} | check_options({name: option.default for name, option in options.items()} | chosen, options, method)
+    config = {"method": method} | check_options(
+        {name: option.default for name, option in options.items()} | chosen, options, method
+    )
     numbers("taus", config["taus"] or "1")
     find_evaluations(config["evaluations"])
     return config
@@ -440,15 +539,22 @@ def full_config(
 
 def options_of_config(config: dict[str, Any]) -> dict[str, Option]:
     "The options of the method, bottleneck and data set that a configuration names."
-    return method_options(str(config.get("method", "")), **{name: str(config[name]) for name in SHAPING if name in config})
+    return method_options(
+        str(config.get("method", "")), **{name: str(config[name]) for name in SHAPING if name in config}
+    )
 
 
 def by_component(
     config: dict[str, Any],  # by option
 ) -> dict[str, Any]:  # the same, with the options of each of `COMPONENTS` together, as config.json has them
     "What can be built again is found in one place."
-    owner = {name: option.component for name, option in options_of_config(config).items()} | {"method": "method", "select_on": "evaluation", "data_file": "data"}
-    parts: dict[str, Any] = {component: {name: value for name, value in config.items() if owner.get(name) == component} for component in COMPONENTS}
+    owner = {
+        name: option.component for name, option in options_of_config(config).items()
+    } | {"method": "method", "select_on": "evaluation", "data_file": "data"}
+    parts: dict[str, Any] = {
+        component: {name: value for name, value in config.items() if owner.get(name) == component}
+        for component in COMPONENTS
+    }
     return parts | {name: value for name, value in config.items() if name not in owner}
 
 
@@ -466,9 +572,12 @@ def train(
     dry_run: bool = False,  # measure a few steps and an evaluation, say how long the run would take, and stop
     **chosen: Any,  # any of `method_options(method)`
 ) -> RunFolder:
-    "Trains and probes one run. Raises `FileExistsError` if it is there already and `reload` was not asked for."
+    """Trains and probes one run. Raises `FileExistsError` if it is there already and `reload` was not asked
+    for."""
     if select_on not in PARTS[:2]:
-        raise ValueError(f"select_on must be iid or val, but is {select_on!r}: choosing on the test part would spoil it")
+        raise ValueError(
+            f"select_on must be iid or val, but is {select_on!r}: choosing on the test part would spoil it"
+        )
     check_options({"image_memory": image_memory}, options_of(train))
     config = full_config(method, chosen)
     if debug:
@@ -497,12 +606,16 @@ def run_folder(
     top = expand_user(root_path)
     path = top / exp_name / run_id
     if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(top)) or not run_id:
-        raise ValueError(f"exp_name and run_id name a folder in {root_path}, but {exp_name!r} and {run_id!r} lead out of it")
+        raise ValueError(
+            f"exp_name and run_id name a folder in {root_path}, but {exp_name!r} and {run_id!r} lead out of "
+            "it"
+        )
     return RunFolder(path)
 
 
 def may_change(config: dict[str, Any]) -> set[str]:
-    "The options that a run may be gone on with other values of. A schedule that ends, of the learning rate or the teacher, decides every step, so its end is none of them."
+    """The options that a run may be gone on with other values of. A schedule that ends, of the learning rate
+    or the teacher, decides every step, so its end is none of them."""
     ends = config["scheduler"] != "constant" or config.get("ema_end", 0) not in (0, config.get("ema"))
     return set(NOT_IN_RUN_ID) - ({"max_steps"} if ends else set())
 
@@ -513,17 +626,27 @@ def begun(
     free: set[str],  # options whose values may differ
     reload: bool,  # whether it is to be gone on with
 ) -> dict[str, Any]:  # the configuration that the run in this folder has; empty if a new one starts there
-    "What a run that is already in this folder was trained with. Raises `FileExistsError` or `ValueError` if the one that is asked for may not go on there; where there is no checkpoint, nothing can be lost, and a new one starts."
+    """What a run that is already in this folder was trained with. Raises `FileExistsError` or `ValueError` if
+    the one that is asked for may not go on there; where there is no checkpoint, nothing can be lost, and a
+    new one starts."""
     if not run.checkpoint_file.exists():
         return {}
     if not reload:
-        raise FileExistsError(f"{run.path} holds a run already: add --reload to go on with it, or give another --run_id")
+        raise FileExistsError(
+            f"{run.path} holds a run already: add --reload to go on with it, or give another --run_id"
+        )
     before = read_run_config(run)
     for name, value in config.items():
         if name not in free and before.get(name, value) != value:
-            flag = f"--{'no_' * (not before[name])}{name}" if isinstance(before[name], bool) else f"--{name} {before[name]}"
+            flag = (
+                f"--{'no_' * (not before[name])}{name}" if isinstance(before[name], bool)
+                else f"--{name} {before[name]}"
+            )
             advice = "give" if name == "method" else f"go on with {flag}, or give"
-            raise ValueError(f"{run.path} was trained with {name} {before[name]}, not {value}: {advice} another --run_id for a new run")
+            raise ValueError(
+                f"{run.path} was trained with {name} {before[name]}, not {value}: {advice} another --run_id "
+                "for a new run"
+            )
     return before
 
 
@@ -536,7 +659,9 @@ def resolve(
     "What `auto` comes to on this machine."
     mode = mode_of(built, batches, config["precision"], config["compile"], steps)
     example = lambda: batches.first_views(0, process_state().device)[0]
-    return mode.options | {"threads": choose_threads(config["threads"], encoders_of(built), example, mode.precision)}
+    return mode.options | {
+        "threads": choose_threads(config["threads"], encoders_of(built), example, mode.precision)
+    }
 
 
 TIMED_STEPS = 8
@@ -548,13 +673,21 @@ def estimated_time(
     probe: bool = True,  # whether it is scored by linear probes
     image_memory: float = 1.0,  # GB
 ) -> str:
-    "How long a run would take on this machine, by a few of its steps and one of its evaluations; nothing is kept."
+    """How long a run would take on this machine, by a few of its steps and one of its evaluations; nothing is
+    kept."""
     steps, built = steps_of(config, data), build_method(config, data.dataset.image_shape, data.statistics())
     brief = {"max_steps": min(steps, TIMED_STEPS), "log_every": 1, "show_progress": False, "tracker": "none"}
-    batches, images = make_batches(config, data, image_memory), config["train_batch_size"] * config["accumulate"]
-    options = {name: value for name, value in (config | resolve(config, built, batches, steps) | brief).items() if name in options_of(fit)}
+    batches, images = (
+        make_batches(config, data, image_memory), config["train_batch_size"] * config["accumulate"]
+    )
+    options = {
+        name: value for name, value in (config | resolve(config, built, batches, steps) | brief).items()
+        if name in options_of(fit)
+    }
     rows = fit(built, batches, **options) if steps else None
-    a_step = 0.0 if rows is None else images / float(rows["images_per_second"].iloc[len(rows) // 2 :].median())
+    a_step = (
+        0.0 if rows is None else images / float(rows["images_per_second"].iloc[len(rows) // 2 :].median())
+    )
     begun, n_evaluations = time.perf_counter(), 0
     if probe:
         scores_in_training(built.eval(), data, config, "", config["evaluations"])
@@ -562,7 +695,10 @@ def estimated_time(
         n_evaluations = 1 if config["final_eval_only"] or not steps else 2 + between
     an_evaluation = time.perf_counter() - begun
     seconds = steps * a_step + n_evaluations * an_evaluation
-    parts = [f"{steps:,} steps of {images:,} images, {a_step:.2g} s each", *([f"evaluations: {n_evaluations}, {an_evaluation:.2g} s each"] if probe else [])]
+    parts = [
+        f"{steps:,} steps of {images:,} images, {a_step:.2g} s each",
+        *([f"evaluations: {n_evaluations}, {an_evaluation:.2g} s each"] if probe else [])
+    ]
     return f"{'; '.join(parts)}: about {max(1, round(seconds / 60)):,} min on this machine"
 
 
@@ -579,17 +715,28 @@ def train_in(
     state = process_state()
     before, about = begun(run, config, may_change(config), reload), about_data(data)
     if before and before["data_file"]["sha256"] != about["sha256"]:
-        raise ValueError(f"the images in {printable(config['data_path'])} are not those that {printable(run.path)} was trained on: give another --run_id")
+        raise ValueError(
+            f"the images in {printable(config['data_path'])} are not those that {printable(run.path)} was "
+            "trained on: give another --run_id"
+        )
     if probe and is_finished(run, steps_of(config, data), figures):
         return
     built = build_method(config, data.dataset.image_shape, data.statistics())
     batches = make_batches(config, data, image_memory)
-    resolved = before.get("resolved") or resolve(config, built, batches, steps_of(config, data))  # what `auto` came to at the first start
+    # what `auto` came to at the first start
+    resolved = before.get("resolved") or resolve(config, built, batches, steps_of(config, data))
     state.wait_for_everyone()  # all have looked before anything is written
     if state.is_main_process:
         if not before:
             run.clear()  # what one left that was killed before its first checkpoint
-        run.write_config(by_component({**config, "data_file": about | {"steps": steps_of(config, data)}, "resolved": resolved, "versions": provenance()}))
+        run.write_config(
+            by_component(
+                {
+                    **config, "data_file": about | {"steps": steps_of(config, data)}, "resolved": resolved,
+                    "versions": provenance()
+                }
+            )
+        )
         run.probes_file.unlink(missing_ok=True)  # of fewer steps: evaluations.csv keeps them
     state.wait_for_everyone()
 
@@ -600,7 +747,7 @@ def train_in(
     fit(
         built, batches, run, evaluate if probe else None, reload, online_probes(built, data, config["taus"]),
         **{name: value for name, value in (config | resolved).items() if name in options_of(fit)},
-    )  # fmt: skip
+    )
     if probe and state.is_main_process:
         last = probe_history(run)
         last = last[last["step"] == last["step"].max()].drop(columns=["step", "skill"])
@@ -611,7 +758,8 @@ def train_in(
 
 # %% ../nbs/04_experiment.ipynb #ddbc1e6e
 def read_run_config(run: RunFolder) -> dict[str, Any]:
-    "What a run's config.json says, by option. Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
+    """What a run's config.json says, by option. Raises `FileNotFoundError` if this is no run, or `ValueError`
+    if its configuration is damaged, or of another version."""
     config = run.read_config()
     if "dataset" in config:  # options by component came later
         raise ValueError(f"{run.path} is a run of an older version, which cannot be read: train it again")
@@ -623,20 +771,29 @@ def read_run_config(run: RunFolder) -> dict[str, Any]:
 
 def run_config(
     run: RunFolder,
-) -> tuple[dict[str, Any], dict[str, Option]]:  # what its config.json says, by option, and the options of its method
-    "Reads a run's configuration and checks every value. Raises `FileNotFoundError` if this is no run, or `ValueError` if its configuration is damaged, or of another version."
+) -> tuple[dict[str, Any], dict[str, Option]]:  # its config.json, by option; the options of its method
+    """Reads a run's configuration and checks every value. Raises `FileNotFoundError` if this is no run, or
+    `ValueError` if its configuration is damaged, or of another version."""
     config = read_run_config(run)
     options = options_of_config(config)
     # what changes nothing about the weights may be missing: older runs do not have it
-    config = {name: option.default for name, option in options.items() if name in (*NOT_IN_RUN_ID, *LATER)} | config
+    config = {
+        name: option.default for name, option in options.items() if name in (*NOT_IN_RUN_ID, *LATER)
+    } | config
     if missing := {"method", "data_file", *options} - set(config):
         raise ValueError(f"{run.config_file} has no {min(missing)}: it is damaged, or of another version")
     config = check_options(config, options, config["method"], run.config_file)
     about, resolved = config["data_file"], config.get("resolved", {})
-    if not isinstance(about, dict) or not all(isinstance(about.get(key), str) for key in ("source", "sha256")):
+    if (
+        not isinstance(about, dict)
+        or not all(isinstance(about.get(key), str) for key in ("source", "sha256"))
+    ):
         raise ValueError(f"{run.config_file} does not say source and sha256 of the data")
     shape = about.get("image_shape")
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(side, int) and 0 < side < 2**16 for side in shape)):
+    if not (
+        isinstance(shape, list) and len(shape) == 3
+        and all(isinstance(side, int) and 0 < side < 2**16 for side in shape)
+    ):
         raise ValueError(f"{run.config_file} does not say the image_shape of the data")
     if not isinstance(resolved, dict) or not resolved.keys() <= {"precision", "compile", "threads"}:
         raise ValueError(f"{run.config_file} does not say what precision, compile and threads were")
@@ -647,19 +804,26 @@ def load_run_data(
     run: RunFolder,
     config: dict[str, Any],  # of the run
     data_path: str | Path = "",  # folder of the data files; empty takes the run's
-    in_file: bool = True,  # False draws images when they are asked for, if they have to be drawn and are in no file
+    # False draws images when they are asked for, if they have to be drawn and are in no file
+    in_file: bool = True,
 ) -> SplitData:
     "The data that a run was trained on. Raises `ValueError` if what stands there is not the same."
     path, source = str(data_path) or config["data_path"], config["data_file"]["source"]
     if not in_file and source == "rendered":
-        data = load_drawn(config["dataset"], config["dataset_K"], config["n_train"], path, config.get("split", ""), config.get("turn", 0), config.get("subset_seed", 0))
+        data = load_drawn(
+            config["dataset"], config["dataset_K"], config["n_train"], path, config.get("split", ""),
+            config.get("turn", 0), config.get("subset_seed", 0)
+        )
     elif config["dataset"].endswith(".h5"):  # as it is, whatever its folder holds by now
-        data = load_file(*(config[name] for name in ("dataset", "dataset_K", "n_train", "split", "turn", "subset_seed")))
+        data = load_file(
+            *(config[name] for name in ("dataset", "dataset_K", "n_train", "split", "turn", "subset_seed"))
+        )
     else:
         data = load_data(config | {"data_path": path, "source": source})
     if data.dataset.sha256 != config["data_file"]["sha256"]:
         raise ValueError(
-            f"{printable(data.dataset.path)} is not what {printable(run.path)} was trained on (its checksum differs): give the --data_path of that, or train a new run"
+            f"{printable(data.dataset.path)} is not what {printable(run.path)} was trained on (its checksum "
+            "differs): give the --data_path of that, or train a new run"
         )
     return data
 
@@ -668,7 +832,8 @@ def load_pretrained(
     run_path: str | Path,  # of the run folder
     checkpoint: str = "last",  # last or best
 ) -> tuple[Method, dict[str, Any]]:  # the method in evaluation mode, its configuration
-    "Rebuilds a run's method without its data. Raises `FileNotFoundError` or `ValueError` if it is not there, or damaged."
+    """Rebuilds a run's method without its data. Raises `FileNotFoundError` or `ValueError` if it is not
+    there, or damaged."""
     run = RunFolder(run_path)
     config, _ = run_config(run)
     method = build_method(config, config["data_file"]["image_shape"])
@@ -682,7 +847,8 @@ def load_run(
     checkpoint: str = "last",  # last or best
     in_file: bool = True,  # False opens a run at once where its images would have to be drawn into a file
 ) -> tuple[Method, SplitData, dict[str, Any]]:  # the method in evaluation mode, its data, its configuration
-    "Rebuilds a run with its data. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or from other data."
+    """Rebuilds a run with its data. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged,
+    or from other data."""
     run = RunFolder(run_path)
     data = load_run_data(run, run_config(run)[0], data_path, in_file)
     method, config = load_pretrained(run_path, checkpoint)
@@ -691,17 +857,24 @@ def load_run(
 
 def evaluate(
     run_path: str | Path,  # of the run folder
-    evaluation: Callable[..., pd.DataFrame] = linear_probe,  # one of the values of `EVALUATIONS`, or a function like them
+    # one of the values of `EVALUATIONS`, or a function like them
+    evaluation: Callable[..., pd.DataFrame] = linear_probe,
     data_path: str = "",  # folder of the data files; empty takes the run's
     checkpoint: str = "last",  # last or best
     **chosen: Any,  # options of the evaluation, in place of the run's, or else of its own defaults
 ) -> pd.DataFrame:  # columns run, feature, split, factor, metric, score, and those of the evaluation
-    "Evaluates a run's checkpoint and writes table and, where there is one, figure into its folder: `probes.csv` for the linear probe, else by the evaluation's name."
+    """Evaluates a run's checkpoint and writes table and, where there is one, figure into its folder:
+    `probes.csv` for the linear probe, else by the evaluation's name."""
     options = options_of(evaluation)
     check_options(chosen, options, evaluation.__name__)
     method, data, config = load_run(run_path, data_path, checkpoint)
-    run, kept = RunFolder(run_path), {"cache": str(RunFolder(run_path).path / "features")} if "cache" in options else {}
-    scores = evaluation(method.to(process_state().device), data, **kept | evaluation_options(evaluation, config) | chosen)
+    run, kept = (
+        RunFolder(run_path),
+        {"cache": str(RunFolder(run_path).path / "features")} if "cache" in options else {}
+    )
+    scores = evaluation(
+        method.to(process_state().device), data, **kept | evaluation_options(evaluation, config) | chosen
+    )
     scores.insert(0, "run", run.path.resolve().name)
     file = evaluation_file(run, evaluation, chosen.get("factor", ""))
     run.write_scores(file, scores)
@@ -721,7 +894,10 @@ def evaluation_file(
     factor: str = "",  # that was asked for, if any was
 ) -> Path:
     "Where an evaluation's table stands."
-    return run.probes_file if evaluation is linear_probe else run.path / f"{evaluation.__name__}{'_' * bool(factor)}{factor}.csv"
+    return (
+        run.probes_file if evaluation is linear_probe
+        else run.path / f"{evaluation.__name__}{'_' * bool(factor)}{factor}.csv"
+    )
 
 # %% ../nbs/04_experiment.ipynb #2cf6e2cd
 def repeat(
@@ -730,8 +906,9 @@ def repeat(
     root_path: str = "./experiments",  # folder of all runs
     data_path: str = "",  # folder of the data files; empty takes the run's
     reload: bool = False,  # go on where an earlier repetition stopped
-) -> tuple[RunFolder, float | None]:  # the new run, and the largest difference of a score; None if the old one has no scores of its last step
-    "Trains a run again from its configuration alone. Raises `ValueError` if that is damaged, or the data is not the same."
+) -> tuple[RunFolder, float | None]:  # new run; largest difference of a score, None if it had none
+    """Trains a run again from its configuration alone, and compares the scores of the last step where the old
+    run has some. Raises `ValueError` if the configuration is damaged, or the data is not the same."""
     config_file = expand_user(config_file)
     if config_file.is_file() and config_file.name != "config.json":
         raise ValueError(f"{config_file} is not the config.json of a run")
@@ -742,9 +919,14 @@ def repeat(
     if earlier.path.resolve() == old.path.resolve():
         raise ValueError(f"{old.path} would be repeated in its own folder: give another --exp_name")
     if earlier.checkpoint_file.exists() and not reload:
-        raise FileExistsError(f"an earlier repetition stands in {earlier.path}: --reload compares with it (or goes on with it), another --exp_name repeats again")
+        raise FileExistsError(
+            f"an earlier repetition stands in {earlier.path}: --reload compares with it (or goes on with "
+            "it), another --exp_name repeats again"
+        )
     # what `auto` came to then is what it is to be now
-    chosen = {name: config[name] for name in options} | ({"source": config["data_file"]["source"]} if "source" in options else {}) | config.get("resolved", {})
+    chosen = {name: config[name] for name in options} | (
+        {"source": config["data_file"]["source"]} if "source" in options else {}
+    ) | config.get("resolved", {})
     chosen["data_path"], select_on = data_path or chosen["data_path"], config.get("select_on", "val")
     try:
         begun(earlier, {"method": config["method"], **chosen}, may_change(config), reload)
@@ -752,12 +934,17 @@ def repeat(
         raise ValueError(f"{earlier.path} is no repetition of {old.path}: give another --exp_name") from error
     load_run_data(old, config, chosen["data_path"])
     probed = "select_on" in config
-    run = train(config["method"], exp_name=exp_name, root_path=root_path, run_id=run_id, select_on=select_on, probe=probed, figures=False, reload=reload, **chosen)
+    run = train(
+        config["method"], exp_name=exp_name, root_path=root_path, run_id=run_id, select_on=select_on,
+        probe=probed, figures=False, reload=reload, **chosen
+    )
     if not old.evaluations_file.exists():
         return run, None
     keys = ["feature", "split", "factor", "metric"]
     tables = [probe_history(folder) for folder in (old, run)]
-    before, now = (table[table["step"] == tables[1]["step"].max()].set_index(keys)["score"] for table in tables)
+    before, now = (
+        table[table["step"] == tables[1]["step"].max()].set_index(keys)["score"] for table in tables
+    )
     return run, float((before - now).abs().max(skipna=False)) if len(before) else None
 
 # %% ../nbs/04_experiment.ipynb #4d92095f
@@ -769,7 +956,10 @@ def state_of(run: RunFolder, config: dict[str, Any]) -> str:
     if not run.checkpoint_file.exists():
         return "no step yet"
     step = run.steps_done()
-    steps, scored = config["data_file"].get("steps") or config["max_steps"], "select_on" not in config or run.probes_file.exists()
+    steps, scored = (
+        config["data_file"].get("steps") or config["max_steps"],
+        "select_on" not in config or run.probes_file.exists()
+    )
     if scored and (step == steps or not steps and run.probes_file.exists()):
         return f"done, {step} steps"
     return f"step {step}" + (f" of {steps}" if steps else "")
@@ -780,7 +970,7 @@ def all_runs(
     feature: str = "encoded",  # that the scores are of
     split: str = "test",  # part that they are on: iid, val or test
     html: str = "",  # file to write the table to as well, as a page that is sorted by a click
-) -> pd.DataFrame:  # a row for each run: run, state, the options that are not the same in all, a score for each factor
+) -> pd.DataFrame:  # a row for each run: run, state, the options that differ, a score for each factor
     "Every run in a folder. Raises `FileNotFoundError` if there is none."
     import pandas as pd
 
@@ -792,7 +982,10 @@ def all_runs(
         try:
             config = read_run_config(run)
             row["state"] = state_of(run, config)
-            scores = run.read_table(run.probes_file, "feature", "split", "factor", "metric", "chance") if run.probes_file.exists() else None
+            scores = (
+                run.read_table(run.probes_file, "feature", "split", "factor", "metric", "chance")
+                if run.probes_file.exists() else None
+            )
         except (ValueError, KeyError) as error:
             rows.append(row | {"state": f"cannot be read: {error}"})
             options.append({})
@@ -801,10 +994,15 @@ def all_runs(
         if scores is not None:
             shown = scores[(scores["feature"] == feature) & (scores["split"] == split)]
             for read in shown.itertuples():
-                row[f"{read.factor} (R²)" if read.metric == "r2" else f"{read.factor} (accuracy, chance {read.chance:.2f})"] = read.score
+                row[
+                    f"{read.factor} (R²)" if read.metric == "r2"
+                    else f"{read.factor} (accuracy, chance {read.chance:.2f})"
+                ] = read.score
         rows.append(row)
     if not rows:
-        raise FileNotFoundError(f"there is no run in {top}: `soft-ssl train` makes one there, or give another --root_path")
+        raise FileNotFoundError(
+            f"there is no run in {top}: `soft-ssl train` makes one there, or give another --root_path"
+        )
     chosen = pd.DataFrame(options)
     readable = chosen[[bool(one) for one in options]]
     differ = [name for name in chosen if readable[name].astype(str).nunique(dropna=False) > 1]
@@ -820,7 +1018,10 @@ SORT = """<script>
 document.querySelectorAll("th").forEach((head) => head.addEventListener("click", () => {
   const body = document.querySelector("tbody"), column = head.cellIndex, up = head.ariaSort !== "ascending";
   const key = (row) => row.cells[column].innerText;
-  const order = (a, b) => { const d = key(a) - key(b); return Number.isNaN(d) ? key(a).localeCompare(key(b)) : d; };
+  const order = (a, b) => {
+    const d = key(a) - key(b);
+    return Number.isNaN(d) ? key(a).localeCompare(key(b)) : d;
+  };
   [...body.rows].sort((a, b) => (up ? 1 : -1) * order(a, b)).forEach((row) => body.append(row));
   document.querySelectorAll("th").forEach((other) => { other.ariaSort = "none"; });
   head.ariaSort = up ? "ascending" : "descending";
@@ -830,9 +1031,16 @@ document.querySelectorAll("th").forEach((head) => head.addEventListener("click",
 
 def sortable_page(table: pd.DataFrame, title: str) -> str:
     "A whole page: a click on the head of a column sorts by it."
-    style = "<style>body{font-family:sans-serif;margin:2em}th{cursor:pointer;text-align:left}td,th{padding:.3em .8em;border-bottom:1px solid #ddd}</style>"
-    head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>{style}</head>'
-    return f"{head}<body><h1>{escape(title)}</h1>{table.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)}{SORT}</body></html>\n"
+    style = (
+        "<style>body{font-family:sans-serif;margin:2em}th{cursor:pointer;text-align:left}td,th{padding:.3em "
+        ".8em;border-bottom:1px solid #ddd}</style>"
+    )
+    head = (
+        '<!doctype html><html lang="en"><head><meta '
+        f'charset="utf-8"><title>{escape(title)}</title>{style}</head>'
+    )
+    rows = table.to_html(index=False, border=0, na_rep="", float_format="{:.3f}".format)
+    return f"{head}<body><h1>{escape(title)}</h1>{rows}{SORT}</body></html>\n"
 
 # %% ../nbs/04_experiment.ipynb #9296220f
 CLUSTERS = ("local", "slurm")  # on this machine; as jobs of SLURM

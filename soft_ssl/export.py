@@ -58,7 +58,9 @@ def export_backbone(
     "Writes a ResNet's weights. Raises `ValueError` if the encoder is none, or does more than a plain one."
     network = next((module for module in encoder.modules() if isinstance(module, ResNet)), None)
     if network is None:
-        raise ValueError(f"only a torchvision ResNet can be exported, but the encoder is a {type(encoder).__name__}")
+        raise ValueError(
+            f"only a torchvision ResNet can be exported, but the encoder is a {type(encoder).__name__}"
+        )
     block = type(network.layer1[0]).__name__
     layers = [len(stage) for stage in (network.layer1, network.layer2, network.layer3, network.layer4)]
     small_stem, feature_dim = isinstance(network.maxpool, nn.Identity), getattr(network.fc, "out_features", 0)
@@ -72,9 +74,12 @@ def export_backbone(
     except (KeyError, RuntimeError):
         same = False
     if not same:
-        raise ValueError("the encoder is not a plain torchvision ResNet without a classifier, so it cannot be exported as one")
+        raise ValueError(
+            "the encoder is not a plain torchvision ResNet without a classifier, so it cannot be exported as "
+            "one"
+        )
     about = {"block": block, "layers": ",".join(map(str, layers)), "small_stem": str(int(small_stem)),
-             "mean": ",".join(map(str, mean)), "std": ",".join(map(str, std))}  # fmt: skip
+             "mean": ",".join(map(str, mean)), "std": ",".join(map(str, std))}
     about |= {"feature_dim": str(feature_dim)} if feature_dim else {}
     with complete_file(path) as unfinished:
         unfinished.write_bytes(save(state, about))
@@ -84,17 +89,22 @@ def export_backbone(
 def load_backbone(
     path: str | Path,  # of a file that `export_backbone` wrote
 ) -> ResNet:  # on the CPU, in evaluation mode; `.normalization` is ((mean), (std)) for pixels on [0, 1]
-    "A plain torchvision model with the exported weights. Raises `ValueError` if the file is damaged or another one."
+    """A plain torchvision model with the exported weights. Raises `ValueError` if the file is damaged or
+    another one."""
     try:
         with safe_open(path, "pt") as file:
             about, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
         layers = [int(n) for n in about["layers"].split(",")]
-        model = plain_resnet(about["block"], layers, about["small_stem"] == "1", int(about.get("feature_dim", 0)))
+        model = plain_resnet(
+            about["block"], layers, about["small_stem"] == "1", int(about.get("feature_dim", 0))
+        )
         model.load_state_dict(state)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: export a backbone first") from None
     except Exception as error:  # safetensors raises its own kinds
-        raise ValueError(f"{path} is damaged or no exported backbone ({str(error)[:100]}): export it again") from error
+        raise ValueError(
+            f"{path} is damaged or no exported backbone ({str(error)[:100]}): export it again"
+        ) from error
     model.normalization = tuple(tuple(float(x) for x in about[name].split(",")) for name in ("mean", "std"))
     return model.eval()
 
@@ -120,7 +130,8 @@ class Reading(nn.Module):
 
 
 def save_onnx(program: torch.onnx.ONNXProgram, path: Path) -> Path:
-    "Writes a program without what the exporter noted of the source, which takes half of a small file and holds paths of this machine."
+    """Writes a program without what the exporter noted of the source, which takes half of a small file and
+    holds paths of this machine."""
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
@@ -136,18 +147,23 @@ def export_onnx(
     run_path: str | Path,  # of the run folder
     checkpoint: str = "last",  # last or best
 ) -> Path:  # of the file, `network.onnx` in the run folder
-    "Writes encoder, embedder and bottleneck of a run as ONNX, with the run's config in its metadata. Raises `ValueError` if onnxscript is missing."
+    """Writes encoder, embedder and bottleneck of a run as ONNX, with the run's config in its metadata. Raises
+    `ValueError` if onnxscript is missing."""
     try:
         import onnxscript  # noqa: F401, PyTorch's exporter uses it
     except ImportError as error:
-        raise ValueError("a network is exported with the packages onnx and onnxscript: pip install onnx onnxscript") from error
+        raise ValueError(
+            "a network is exported with the packages onnx and onnxscript: pip install onnx onnxscript"
+        ) from error
     method, data, _ = load_run(run_path, checkpoint=checkpoint, in_file=False)
     reading = Reading(method.student).cpu().eval()
     example = data.images("train", 1), torch.tensor(1.0)
     with kernels.switched_off(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's own parts
         names = ONNX_OUTPUTS[: len(reading(*example))]
-        program = torch.onnx.export(reading, example, input_names=["images", "tau"], output_names=names, dynamo=True, verbose=False)
+        program = torch.onnx.export(
+            reading, example, input_names=["images", "tau"], output_names=names, dynamo=True, verbose=False
+        )
     assert program is not None
     program.model.metadata_props["config"] = json.dumps(read_run_config(RunFolder(run_path)))
     return save_onnx(program, RunFolder(run_path).path / "network.onnx")
@@ -164,7 +180,9 @@ def export_run(
     norm, *layers = load_pretrained(run_path, checkpoint)[0].student.encoder
     assert isinstance(norm, InputNorm)
     file = RunFolder(run_path).path / "backbone.safetensors"
-    return export_backbone(nn.Sequential(*layers), file, norm.mean.flatten().tolist(), norm.std.flatten().tolist())
+    return export_backbone(
+        nn.Sequential(*layers), file, norm.mean.flatten().tolist(), norm.std.flatten().tolist()
+    )
 
 # %% ../nbs/05a_export.ipynb #b435d2ac
 CODE_BATCH = 1024  # images at a time, and rows in a group of the file
@@ -180,12 +198,15 @@ def write_codes(
     tau: float = 0.0,  # temperature of the probabilities; 0 takes that of training
     out_path: str = "",  # the file; empty: `codes_SPLIT.parquet` in the run folder
 ) -> Path:  # of the file
-    "Symbols and probabilities of a part of the data. Raises `ValueError` if the network has no symbols, there is no such part, or pyarrow is missing."
+    """Symbols and probabilities of a part of the data. Raises `ValueError` if the network has no symbols,
+    there is no such part, or pyarrow is missing."""
     try:
         import pyarrow
         from pyarrow.parquet import ParquetWriter
     except ImportError as error:
-        raise ValueError("codes are written as Parquet, which needs the package pyarrow: pip install pyarrow") from error
+        raise ValueError(
+            "codes are written as Parquet, which needs the package pyarrow: pip install pyarrow"
+        ) from error
     check_options({"n_images": n_images, "tau": tau}, options_of(write_codes), "codes")
     method, data, _ = load_run(run_path, data_path, checkpoint)
     if split not in data.splits._fields:
@@ -197,14 +218,26 @@ def write_codes(
     device, writer = next(method.parameters()).device, None
     file = expand_user(out_path) if out_path else RunFolder(run_path).path / f"codes_{split}.parquet"
     with complete_file(file) as unfinished:
-        for start, images in zip(range(0, len(rows), CODE_BATCH), image_batches(data.dataset, rows, CODE_BATCH, "codes")):
+        for start, images in zip(
+            range(0, len(rows), CODE_BATCH), image_batches(data.dataset, rows, CODE_BATCH, "codes")
+        ):
             code = method.student.read(images.to(device), tau or None)[1]
             if code.symbols is None or code.probs is None:
-                raise ValueError("this network has no symbols: it was trained with a bottleneck that has none")
+                raise ValueError(
+                    "this network has no symbols: it was trained with a bottleneck that has none"
+                )
             part = rows[start : start + CODE_BATCH]
-            columns = {"row": pyarrow.array(part)} | {name: pyarrow.array(values) for name, values in zip(names, data.dataset.values[part].T)}
-            columns |= {f"group_{group}": pyarrow.array(symbols) for group, symbols in enumerate(code.symbols.cpu().numpy().astype("int32").T)}
-            columns |= {f"probs_{group}": pyarrow.FixedSizeListArray.from_arrays(probs.ravel(), code.probs.shape[2]) for group, probs in enumerate(code.probs.float().cpu().numpy().swapaxes(0, 1))}
+            columns = {"row": pyarrow.array(part)} | {
+                name: pyarrow.array(values) for name, values in zip(names, data.dataset.values[part].T)
+            }
+            columns |= {
+                f"group_{group}": pyarrow.array(symbols)
+                for group, symbols in enumerate(code.symbols.cpu().numpy().astype("int32").T)
+            }
+            columns |= {
+                f"probs_{group}": pyarrow.FixedSizeListArray.from_arrays(probs.ravel(), code.probs.shape[2])
+                for group, probs in enumerate(code.probs.float().cpu().numpy().swapaxes(0, 1))
+            }
             table = pyarrow.table(columns)
             writer = writer or ParquetWriter(unfinished, table.schema)
             writer.write_table(table)

@@ -37,12 +37,15 @@ class Factors:
     sizes: tuple[int, ...]  # how many values each factor has
     classes: tuple[str, ...]  # names of those that are classes; the others are numbers
     circular: tuple[str, ...] = ()  # names of those whose last value is a neighbour of the first
-    closed: tuple[str, ...] = ()  # names of the circular ones whose last value is the first again, as 360 degrees are 0
+    # names of the circular ones whose last value is the first again, as 360 degrees are 0
+    closed: tuple[str, ...] = ()
 
     def __post_init__(self):
         "Raises `ValueError` if the parts do not fit each other."
         if len(self.names) != len(self.sizes) or min(self.sizes, default=0) < 1:
-            raise ValueError(f"factors need one size of at least 1 each, but are {self.names} with sizes {self.sizes}")
+            raise ValueError(
+                f"factors need one size of at least 1 each, but are {self.names} with sizes {self.sizes}"
+            )
         if unknown := {*self.classes, *self.circular} - {*self.names}:
             raise ValueError(f"{sorted(unknown)} are not among the factors {self.names}")
         if unknown := {*self.closed} - {*self.circular}:
@@ -91,7 +94,8 @@ class Factors:
 # %% ../nbs/01_factors.ipynb #2d824d3e
 FILE_VERSION = 2
 CHUNKS_AT_ONCE = 16  # neighbours that are read in one go
-CHUNK_BYTES = 2**17  # of images that are compressed together: a compromise between reading in order and reading at random
+# of images that are compressed together: a compromise between reading in order and reading at random
+CHUNK_BYTES = 2**17
 
 
 def chunk_rows(
@@ -103,17 +107,24 @@ def chunk_rows(
 
 def create_tables(file: h5py.File, n: int, chunks: tuple[int, ...]) -> tuple[h5py.Dataset, h5py.Dataset]:
     "Empty tables of `n` images, compressed in chunks that have a checksum each, and of their moments."
-    images = file.create_dataset("images", (n, *chunks[1:]), np.uint8, chunks=chunks, compression="gzip", compression_opts=1, fletcher32=True)
+    images = file.create_dataset(
+        "images", (n, *chunks[1:]), np.uint8, chunks=chunks, compression="gzip", compression_opts=1,
+        fletcher32=True
+    )
     return images, file.create_dataset("pixel_moments", (n, chunks[-1], 2), np.float64)
 
 
-def describe(file: h5py.File, values: np.ndarray, factors: Factors, name: str, source: str, sha256: str, stamp: str = "", folder: str | Path = "") -> None:
+def describe(
+    file: h5py.File, values: np.ndarray, factors: Factors, name: str, source: str, sha256: str,
+    stamp: str = "", folder: str | Path = ""
+) -> None:
     "Writes all that a file says of its images; arguments as in `write_factor_file`."
     file["factors"] = values.astype(np.int16)
     file.attrs.update(
-        name=name, source=source, sha256=sha256, stamp=stamp, version=FILE_VERSION, factor_names=factors.names, factor_sizes=factors.sizes,
+        name=name, source=source, sha256=sha256, stamp=stamp, version=FILE_VERSION,
+        factor_names=factors.names, factor_sizes=factors.sizes,
         factor_classes=factors.classes, factor_circular=factors.circular, factor_closed=factors.closed,
-    )  # fmt: skip
+    )
     if folder:
         file.attrs["folder"] = np.frombuffer(os.fsencode(folder), np.uint8)  # a name need not be text
 
@@ -130,7 +141,9 @@ def tables_digest(file: h5py.File) -> str:  # hexadecimal
 
 def progress_bar(path: str | Path, n: int, **options: Any) -> tqdm:
     "How many images of a file are written, with an estimate of the time left."
-    return tqdm(total=n, desc=f"writing {printable(Path(path).name)}", unit=" images", unit_scale=True, **options)
+    return tqdm(
+        total=n, desc=f"writing {printable(Path(path).name)}", unit=" images", unit_scale=True, **options
+    )
 
 
 def write_factor_file(
@@ -149,19 +162,26 @@ def write_factor_file(
     import h5py
 
     path, done, n = expand_user(path), 0, len(values)
-    with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file, progress_bar(path, n, disable=not show_progress) as bar:
+    with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file, progress_bar(
+        path, n, disable=not show_progress
+    ) as bar:
         check_room(unfinished, values.nbytes)
         describe(file, values, factors, name, source, sha256, stamp, folder)
         for chunk in chunks:
             check_room(unfinished, chunk.nbytes)
             if done == 0:
-                images, moments = create_tables(file, n, (min(chunk_rows(chunk.shape[1:]), n), *chunk.shape[1:]))
+                images, moments = create_tables(
+                    file, n, (min(chunk_rows(chunk.shape[1:]), n), *chunk.shape[1:])
+                )
             images[done : done + len(chunk)] = chunk
             moments[done : done + len(chunk)] = pixel_moments(chunk)
             done += len(chunk)
             bar.update(len(chunk))
         if done != n:
-            raise ValueError(f"{done} images for {n} rows of factors: what {printable(path.name)} is made from is not complete")
+            raise ValueError(
+                f"{done} images for {n} rows of factors: what {printable(path.name)} is made from is not "
+                "complete"
+            )
         file.attrs["tables_sha256"] = tables_digest(file)
     return path
 
@@ -183,7 +203,10 @@ def check_tables(file: h5py.File) -> None:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink) or table.external or table.is_virtual:
             raise ValueError(f"{name} stands in another file")
     images, factors, moments = tables.values()
-    shapes_fit = images.ndim == 4 and moments.shape == (len(images), images.shape[3], 2) and factors.shape == (len(images), len(file.attrs["factor_sizes"]))
+    shapes_fit = (
+        images.ndim == 4 and moments.shape == (len(images), images.shape[3], 2)
+        and factors.shape == (len(images), len(file.attrs["factor_sizes"]))
+    )
     if not shapes_fit or images.dtype != np.uint8 or factors.dtype.kind != "i" or moments.dtype.kind != "f":
         raise ValueError("its tables do not fit each other")
     digest = tables_digest(file)
@@ -237,24 +260,41 @@ class FactorDataset:
         try:
             with h5py.File(self.path) as file:
                 check_tables(file)
-                about = {"stamp": "", "folder": (), "factor_closed": (), **file.attrs}  # older files have none of these
+                # older files have none of these
+                about = {"stamp": "", "folder": (), "factor_closed": (), **file.attrs}
                 self.values: np.ndarray = file["factors"][:]  # `(N, F)` int16
                 self.moments: np.ndarray = file["pixel_moments"][:]  # `(N, C, 2)`
-                self.image_shape: tuple[int, int, int] = file["images"].shape[1:]  # `(H, W, C)`, as in the file
-            self.name, self.source, self.sha256, self.stamp = (str(about[key]) for key in ("name", "source", "sha256", "stamp"))
-            self.version, self.folder = int(about["version"]), os.fsdecode(np.array(about["folder"], np.uint8).tobytes())
-            words = {key: tuple(str(word) for word in about[f"factor_{key}"]) for key in ("names", "classes", "circular", "closed")}
+                # `(H, W, C)`, as in the file
+                self.image_shape: tuple[int, int, int] = file["images"].shape[1:]
+            self.name, self.source, self.sha256, self.stamp = (
+                str(about[key]) for key in ("name", "source", "sha256", "stamp")
+            )
+            self.version, self.folder = (
+                int(about["version"]), os.fsdecode(np.array(about["folder"], np.uint8).tobytes())
+            )
+            words = {
+                key: tuple(str(word) for word in about[f"factor_{key}"])
+                for key in ("names", "classes", "circular", "closed")
+            }
             self.factors = Factors(sizes=tuple(int(size) for size in about["factor_sizes"]), **words)
             if not ((0 <= self.values) & (self.values < self.factors.sizes)).all():
                 raise ValueError("a factor has a value that it cannot have")
         except MemoryError:
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
-            raise ValueError(f"{printable(self.path)} is damaged or no factor file ({error}): delete it and make it again") from error
+            raise ValueError(
+                f"{printable(self.path)} is damaged or no factor file ({error}): delete it and make it again"
+            ) from error
         if self.version > FILE_VERSION:
-            raise ValueError(f"{printable(self.path)} has version {self.version}, newer than {FILE_VERSION}: update soft_ssl")
+            raise ValueError(
+                f"{printable(self.path)} has version {self.version}, newer than {FILE_VERSION}: update "
+                "soft_ssl"
+            )
         if self.version < 2 and self.factors.circular:
-            raise ValueError(f"{printable(self.path)} has version {self.version}, which counts 0 and 360 degrees as two angles: delete it and make it again")
+            raise ValueError(
+                f"{printable(self.path)} has version {self.version}, which counts 0 and 360 degrees as two "
+                "angles: delete it and make it again"
+            )
 
     def __len__(self) -> int:
         "How many images the file holds."
@@ -264,7 +304,8 @@ class FactorDataset:
         self,
         index: np.ndarray | slice,  # `(n,)`, rows of the file in any order, or a slice of them
     ) -> Tensor:  # uint8 `(n, C, H, W)`, channels last in memory, in the order of `index`
-        "Reads images: the chunks of the file that hold them, each once. Raises `ValueError` if the file breaks off."
+        """Reads images: the chunks of the file that hold them, each once. Raises `ValueError` if the file
+        breaks off."""
         import h5py
 
         index = np.arange(len(self))[index]
@@ -282,7 +323,9 @@ class FactorDataset:
         except MemoryError:
             raise
         except Exception as error:  # HDF5 and h5py raise whatever they came across
-            raise ValueError(f"{printable(self.path)} is damaged ({error}): delete it and make it again") from error
+            raise ValueError(
+                f"{printable(self.path)} is damaged ({error}): delete it and make it again"
+            ) from error
         return result.permute(0, 3, 1, 2)
 
     def statistics(
@@ -295,7 +338,8 @@ class FactorDataset:
 
 
 class StoredImages:
-    "Rows of a data set that stay in its file: indexed like a tensor of images, and read when they are asked for."
+    """Rows of a data set that stay in its file: indexed like a tensor of images, and read when they are asked
+    for."""
 
     def __init__(
         self,
@@ -353,9 +397,12 @@ def write_factor_parts(
 
 
 def copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
-    "Copies compressed chunks to the rows from `start` on. Raises `ValueError` if the tables are not chunked alike."
+    """Copies compressed chunks to the rows from `start` on. Raises `ValueError` if the tables are not chunked
+    alike."""
     if source.chunks != target.chunks or start % target.chunks[0]:
-        raise ValueError(f"parts of {source.shape} images do not fit chunks of {target.chunks}: choose another part size")
+        raise ValueError(
+            f"parts of {source.shape} images do not fit chunks of {target.chunks}: choose another part size"
+        )
     for number in range(source.id.get_num_chunks()):
         offset = source.id.get_chunk_info(number).chunk_offset
         mask, chunk = source.id.read_direct_chunk(offset)

@@ -56,7 +56,8 @@ def complete_file(
     "On leaving the block, what was written gets its real name; if the block failed, it is removed."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")  # two processes do not share it
+    # two processes do not share it
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield unfinished
         unfinished.replace(path)
@@ -109,7 +110,8 @@ def expand_user(
 
 
 def printable(
-    name: object,  # a path or another text; bytes that are not UTF-8 stand in it as Python reads them from a disk
+    # a path or another text; bytes that are not UTF-8 stand in it as Python reads them from a disk
+    name: object,
 ) -> str:  # can be printed: those bytes are escaped, as `\xff`
     "A name for a message."
     return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
@@ -170,7 +172,8 @@ def open_npz(
     path: str | Path,
     name: str,  # of the array in the archive, without `.npy`
 ) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:  # its bytes, shape and type
-    "An array of an `.npz` archive. Raises `ValueError` if it is damaged (zip has a checksum for each array), or not plain numbers in C order."
+    """An array of an `.npz` archive. Raises `ValueError` if it is damaged (zip has a checksum for each
+    array), or not plain numbers in C order."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             major, _ = np.lib.format.read_magic(member)
@@ -182,7 +185,9 @@ def open_npz(
     except MemoryError:
         raise
     except Exception as error:  # zip's readers raise many kinds
-        raise ValueError(f"{path} is damaged, cut short, or no .npz with a plain array {name} ({error}): fetch it again") from error
+        raise ValueError(
+            f"{path} is damaged, cut short, or no .npz with a plain array {name} ({error}): fetch it again"
+        ) from error
 
 
 def npz_shape(path: str | Path, name: str) -> tuple[int, ...]:
@@ -203,7 +208,8 @@ def npz_rows(
             yield np.frombuffer(member.read(int(np.prod(wanted)) * dtype.itemsize), dtype).reshape(wanted)
 
 
-BROKEN_TAR = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, KeyError)  # what reading a damaged one raises
+# what reading a damaged one raises
+BROKEN_TAR = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, KeyError)
 
 
 def untar(
@@ -211,7 +217,8 @@ def untar(
     folder: str | Path,
     names: Iterable[str],  # of the members that are wanted, relative to `folder`
 ) -> None:
-    "Takes files out of an archive. Raises `ValueError` if it is damaged, or has no plain file of one of these names."
+    """Takes files out of an archive. Raises `ValueError` if it is damaged, or has no plain file of one of
+    these names."""
     try:
         with tarfile.open(archive) as opened:
             for name in names:
@@ -221,7 +228,9 @@ def untar(
                 with complete_file(Path(folder) / name) as unfinished, open(unfinished, "wb") as file:
                     shutil.copyfileobj(member, file, MEGABYTE)
     except BROKEN_TAR as error:
-        raise ValueError(f"{archive} is damaged or not the published archive ({error}): fetch it again") from error
+        raise ValueError(
+            f"{archive} is damaged or not the published archive ({error}): fetch it again"
+        ) from error
 
 # %% ../nbs/91_files.ipynb #e2e61182
 TIMEOUT = 30  # seconds without an answer
@@ -229,7 +238,10 @@ TIMEOUT = 30  # seconds without an answer
 
 MOST_BYTES = 16 * 2**30  # of a file, unless less is expected
 # data is published here; each host stands for those under it, to which it passes requests on
-HOSTS = ("github.com", "githubusercontent.com", "huggingface.co", "hf.co", "storage.googleapis.com", "cs.toronto.edu", "stanford.edu")
+HOSTS = (
+    "github.com", "githubusercontent.com", "huggingface.co", "hf.co", "storage.googleapis.com",
+    "cs.toronto.edu", "stanford.edu"
+)
 
 
 def check_address(url: str) -> None:
@@ -245,7 +257,8 @@ def check_address(url: str) -> None:
 
 
 class CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    "Follows an answer that points elsewhere only to where a download may go, and from another machine never to this one."
+    """Follows an answer that points elsewhere only to where a download may go, and from another machine never
+    to this one."""
 
     def redirect_request(self, request, file, code, message, headers, new_url):
         try:
@@ -258,7 +271,8 @@ class CheckedRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def open_url(url: str, start: int) -> tuple[BinaryIO, int, int]:
-    "Asks for a file from byte `start` on. Returns the answer, where it starts, and the length of the whole file (0: not said)."
+    """Asks for a file from byte `start` on. Returns the answer, where it starts, and the length of the whole
+    file (0: not said)."""
     check_address(url)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     answer = urllib.request.build_opener(CheckedRedirects).open(request, timeout=TIMEOUT)
@@ -274,7 +288,8 @@ def download(
     algorithm: str = "sha256",  # of `digest`
     most: int = MOST_BYTES,  # bytes that it may have
 ) -> Path:  # `path`
-    "Fetches a file unless it is there, going on where an earlier attempt broke off. Raises `ConnectionError` if no mirror gives it whole."
+    """Fetches a file unless it is there, going on where an earlier attempt broke off. Raises
+    `ConnectionError` if no mirror gives it whole."""
     path = Path(path)
     with file_lock(path):
         if path.exists() and (not digest or file_digest(path, algorithm) == digest):
@@ -299,7 +314,8 @@ def fetch(urls: tuple[str, ...], path: Path, digest: str, algorithm: str, most: 
 
 
 def append(url: str, part: Path, most: int) -> None:
-    "Adds to a file what is missing of it. Raises `ConnectionError` if the server breaks off, or sends too much."
+    """Adds to a file what is missing of it. Raises `ConnectionError` if the server breaks off, or sends too
+    much."""
     start = part.stat().st_size if part.exists() else 0
     try:
         answer, start, length = open_url(url, start)
@@ -355,14 +371,21 @@ def in_8_bits(
 def read_picture(
     file: str | Path | BytesIO,
 ) -> Image.Image:  # RGB
-    "A picture in 8-bit colour, upright (EXIF), transparency on white; of an animation the first frame. Raises `ValueError` if it cannot be read, or has above 178 million pixels."
+    """A picture in 8-bit colour, upright (EXIF), transparency on white; of an animation the first frame.
+    Raises `ValueError` if it cannot be read, or has above 178 million pixels."""
     from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about damaged metadata, or a size that is large but still allowed
-            # Pillow maps a file that it opens itself into memory, and then misreads a TIFF that lies on its side
-            with nullcontext(file) if isinstance(file, BytesIO) else open(file, "rb") as opened, Image.open(opened, formats=PICTURE_FORMATS) as image:
+            # about damaged metadata, or a size that is large but still allowed
+            warnings.simplefilter("ignore")
+            # Pillow maps a file that it opens itself into memory, and then misreads a TIFF that lies on its
+            # side
+            with nullcontext(file) if isinstance(
+                file, BytesIO
+            ) else open(file, "rb") as opened, Image.open(
+                opened, formats=PICTURE_FORMATS
+            ) as image:
                 if image.mode == "F":
                     raise ValueError("nothing says which of its numbers is white")
                 image.load()
@@ -377,20 +400,27 @@ def read_picture(
         raise ValueError(f"{name} cannot be read as an image ({reason}): remove or replace it") from error
 
 # %% ../nbs/91_files.ipynb #3b7d9c28
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")  # in any case
+# in any case
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
 def check_inside(
     link: str | Path,
-    folders: Sequence[str | Path],  # without links in their paths: the top, and those on the way from it to the link
+    # without links in their paths: the top, and those on the way from it to the link
+    folders: Sequence[str | Path],
 ) -> None:
     "Raises `ValueError` for a link that leaves the top, leads back to where it came from, or to nothing."
     try:
         leads_to = Path(os.path.realpath(link, strict=True))
     except OSError:
-        raise ValueError(f"{printable(link)} is a link that leads to itself or to nothing: remove it") from None
+        raise ValueError(
+            f"{printable(link)} is a link that leads to itself or to nothing: remove it"
+        ) from None
     if not leads_to.is_relative_to(folders[0]):
-        raise ValueError(f"{printable(link)} is a link to a file outside of {printable(folders[0])}: copy it there (`cp -rl` takes no space)")
+        raise ValueError(
+            f"{printable(link)} is a link to a file outside of {printable(folders[0])}: copy it there (`cp "
+            "-rl` takes no space)"
+        )
     if any(Path(folder).is_relative_to(leads_to) for folder in folders):
         raise ValueError(f"{printable(link)} is a link that leads to itself: remove it")
 
@@ -400,7 +430,9 @@ def visible(
 ) -> tuple[list[os.DirEntry], list[os.DirEntry]]:  # sub-folders, and pictures by their suffix; sorted by name
     "What a folder shows of pictures. Hidden files and folders are left out."
     with os.scandir(folder) as listing:
-        entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        entries = sorted(
+            (entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name
+        )
     is_folder = [os.path.isdir(entry) if entry.is_symlink() else entry.is_dir() for entry in entries]
     folders = [entry for entry, folder in zip(entries, is_folder) if folder]
     files = [entry for entry, folder in zip(entries, is_folder) if not folder]
@@ -411,7 +443,8 @@ def pictures_below(
     folder: str | Path,
     above: tuple[str, ...] = (),  # folders on the way to it, without links in their paths
 ) -> Iterator[str]:  # paths; those of a folder before those of its sub-folders
-    "All pictures in a folder and its sub-folders, listed as they are asked for. Raises `ValueError` for a link that leaves it."
+    """All pictures in a folder and its sub-folders, listed as they are asked for. Raises `ValueError` for a
+    link that leaves it."""
     above = (*above, os.path.realpath(folder))
     folders, pictures = visible(folder)
     for entry in (*pictures, *folders):
@@ -465,20 +498,25 @@ def find_named(
     name: str,  # one of `known`, or an import path such as `my_module.MyClass`
     known: dict[str, Any],  # what is listed, by name
     option: str,  # that gave the name, for the message
-    kind: type | None = None,  # class that something imported has to be, or to derive from; None: that of the first in `known`
+    # class that something imported has to be, or to derive from; None: that of the first in `known`
+    kind: type | None = None,
 ) -> Any:
     "What a name stands for. Raises `ValueError` if that is nothing, or of another kind."
     if name in known:
         return known[name]
     module, _, attribute = str(name).rpartition(".")
     if not module:
-        raise ValueError(f"{option} must be one of {', '.join(known)}, or the import path of one, but is {name!r}")
+        raise ValueError(
+            f"{option} must be one of {', '.join(known)}, or the import path of one, but is {name!r}"
+        )
     here = os.getcwd()
     sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{option} {name} cannot be imported ({error}): is its module installed, or in this folder?") from error
+        raise ValueError(
+            f"{option} {name} cannot be imported ({error}): is its module installed, or in this folder?"
+        ) from error
     finally:
         sys.path.remove(here)
     kind = kind or base_of(next(iter(known.values())))

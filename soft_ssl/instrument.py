@@ -43,24 +43,38 @@ def value_names(
 ) -> list[list[str]]:  # for each factor, a name for each of its distinct values
     "What the values of each factor are called: words where there are some, else their numbers."
     known = VALUE_NAMES.get(name, {})
-    return [[str(name) for name in known.get(factor, range(n))][:n] for factor, n in zip(factors.names, factors.periods)]
+    return [
+        [str(name) for name in known.get(factor, range(n))][:n]
+        for factor, n in zip(factors.names, factors.periods)
+    ]
 
 # %% ../nbs/05b_instrument.ipynb #3f76bb24
 def part_table(
     data: SplitData,
-) -> dict[str, Any] | None:  # `classes`: for each factor the class of each value; `sizes`: how many classes; `table`: the part of each combination of them, the last varying fastest
-    "Which part of the split a combination belongs to: train, val, test or none. `None` for images that are no full grid, or where nothing is held back."
+) -> dict[str, Any] | None:  # `classes` of each factor's values, their `sizes`; `table`: parts
+    """Which part of the split a combination belongs to: train, val, test or none; in the table the last
+    class varies fastest. `None` for images that are no full grid, or where nothing is held back."""
     factors, dataset = data.dataset.factors, data.dataset
     if len(dataset) != len(factors) or data.split is None:
         return None
-    rule, used = data.split(dataset.values, factors), np.isin(np.arange(len(dataset)), np.concatenate(data.splits))
-    grid, classes, kept = np.select([rule.train & used, rule.val & used, rule.test & used], ["train", "val", "test"], "none").reshape(factors.sizes), [], []
+    rule, used = (
+        data.split(dataset.values, factors), np.isin(np.arange(len(dataset)), np.concatenate(data.splits))
+    )
+    grid, classes, kept = (
+        np.select(
+            [rule.train & used, rule.val & used, rule.test & used], ["train", "val", "test"], "none"
+        ).reshape(factors.sizes),
+        [], []
+    )
     for axis, size in enumerate(factors.sizes):
         slices = np.moveaxis(grid, axis, 0).reshape(size, -1)
         same_as = [next(i for i in range(k + 1) if np.array_equal(slices[i], slices[k])) for k in range(size)]
         kept.append(sorted(set(same_as)))
         classes.append([kept[-1].index(i) for i in same_as])
-    return {"classes": classes, "sizes": [len(values) for values in kept], "table": grid[np.ix_(*kept)].ravel().tolist()}
+    return {
+        "classes": classes, "sizes": [len(values) for values in kept],
+        "table": grid[np.ix_(*kept)].ravel().tolist()
+    }
 
 # %% ../nbs/05b_instrument.ipynb #9b8d59ee
 class Look(NamedTuple):
@@ -76,9 +90,12 @@ def look_at(
     run: Latents | str | Path,  # open already, or the folder of a run
     title: str,
 ) -> Look:
-    "Opens a run, its best weights where these are all there is, and its decoder, which is trained (in half a minute) if the run has none."
+    """Opens a run, its best weights where these are all there is, and its decoder, which is trained (in half
+    a minute) if the run has none."""
     if not isinstance(run, Latents):
-        run = open_latents(run, checkpoint="last" if RunFolder(run).checkpoint_file.exists() else "best", n_images=SAMPLE)
+        run = open_latents(
+            run, checkpoint="last" if RunFolder(run).checkpoint_file.exists() else "best", n_images=SAMPLE
+        )
     return Look(run, decoder_of(run), title, scores_in_words(run.path))
 
 
@@ -93,10 +110,18 @@ def scores_in_words(
     if file is None or not file.exists():
         return ""
     scores = read_table(file, "score", "split", "factor", "feature")
-    scores = scores[(scores["feature"] == "embedding") & (scores["metric"] == "accuracy")].drop_duplicates(["factor", "split"]).set_index(["factor", "split"])["score"]
+    scores = scores[
+        (scores["feature"] == "embedding") & (scores["metric"] == "accuracy")
+    ].drop_duplicates(["factor", "split"]).set_index(["factor", "split"])["score"]
     chance = {row.factor: row.chance for row in read_table(file).itertuples()}
-    parts = [f"{factor} {scores[factor, 'iid']:.2f} and {scores[factor, 'test']:.2f} (chance {chance[factor]:.2f})" for factor in dict.fromkeys(scores.index.get_level_values(0))]
-    return "Accuracy of a linear probe, on combinations that training saw and on new ones: " + "; ".join(parts) + "." if parts else ""
+    parts = [
+        f"{factor} {scores[factor, 'iid']:.2f} and {scores[factor, 'test']:.2f} (chance {chance[factor]:.2f})"
+        for factor in dict.fromkeys(scores.index.get_level_values(0))
+    ]
+    if not parts:
+        return ""
+    said = "Accuracy of a linear probe, on combinations that training saw and on new ones: "
+    return said + "; ".join(parts) + "."
 
 # %% ../nbs/05b_instrument.ipynb #179d8054
 def principal_axes(
@@ -108,18 +133,21 @@ def principal_axes(
 
 
 def sample_arrays(latents: Latents) -> dict[str, np.ndarray]:
-    "Of the sample: factor values `(N, F)`, codes `(N, W)`, their mean and standard deviation `(W,)`, and the axes of the map `(2, W)`."
+    """Of the sample: factor values `(N, F)`, codes `(N, W)`, their mean and standard deviation `(W,)`, and
+    the axes of the map `(2, W)`."""
     sample = latents.sample
     vectors = sample.vectors.astype(np.float32)
-    return {"values": sample.values.astype(np.int16), "vectors": vectors, "mean": vectors.mean(0), "spread": vectors.std(0),
-            "axes": principal_axes(vectors).astype(np.float32)}  # fmt: skip
+    return {
+        "values": sample.values.astype(np.int16), "vectors": vectors, "mean": vectors.mean(0),
+        "spread": vectors.std(0), "axes": principal_axes(vectors).astype(np.float32)
+    }
 
 
 def read_arrays(
     latents: Latents,
     rows: Sequence[Sequence[int]],  # factor values, for each image one of each factor
     tau: float,  # temperature of the reading
-) -> dict[str, np.ndarray]:  # `images` uint8 `(n, H, W, C)`, `encoded` `(n, D)` and, where there are symbols, `probs` `(n, L, V)`
+) -> dict[str, np.ndarray]:  # `images` uint8 `(n, H, W, C)`, `encoded` `(n, D)`, maybe `probs` `(n, L, V)`
     "Images and their codes."
     codes = latents.at(np.array(rows), tau)
     arrays = {"images": codes.images, "encoded": codes.encoded.astype(np.float32)}
@@ -131,8 +159,9 @@ def show_arrays(
     values: Sequence[int],  # one of each factor
     tau: float,  # temperature of the reading
     edits: Mapping[str, int],  # for some groups, as JSON names them, the symbol that they shall say
-) -> dict[str, np.ndarray]:  # those of `read_arrays`, and `pictures` uint8 `(1, H, W, C)` decoded from the code, or `(2, H, W, C)`: from the edited code, and from its own
-    "All that is shown of one image. Raises `ValueError` if there is no such group or symbol."
+) -> dict[str, np.ndarray]:  # as `read_arrays`; `pictures` uint8 `(1 or 2, H, W, C)`: edited, own
+    """All that is shown of one image, with the picture decoded from its code; if some groups say another
+    symbol, with that of the edited code before it. Raises `ValueError` for an unknown group or symbol."""
     arrays = read_arrays(look.latents, [values], tau)
     own = [arrays["probs"][0] if "probs" in arrays else arrays["encoded"][0]]
     changes = {int(group): symbol for group, symbol in edits.items()} if "probs" in arrays else {}
@@ -141,7 +170,8 @@ def show_arrays(
     return arrays | {"pictures": look.decoder.draw(np.stack(codes).reshape(len(codes), -1))}
 
 # %% ../nbs/05b_instrument.ipynb #f1c7e9f1
-DRAG = {"dsprites": ("x", "y", 0.5), "mpi3d": ("horizontal", "vertical", 1.0)}  # the factors that go across and down, and how much of the picture they reach
+# the factors that go across and down, and how much of the picture they reach
+DRAG = {"dsprites": ("x", "y", 0.5), "mpi3d": ("horizontal", "vertical", 1.0)}
 START = {"dsprites": (2, 4, 2, 20, 9), "mpi3d": (2, 1, 1, 1, 0, 8, 5)}
 
 
@@ -153,21 +183,34 @@ def manifest_of(
     factors, dataset = first.factors, first.data.dataset
     for look in looks.values():
         if look.latents.data.dataset.sha256 != dataset.sha256 or look.latents.data.split != first.data.split:
-            raise ValueError(f"networks side by side have to be of the same data, but {look.title} is of {look.latents.data.title} and the first of {first.data.title}")
+            raise ValueError(
+                f"networks side by side have to be of the same data, but {look.title} is of "
+                f"{look.latents.data.title} and the first of {first.data.title}"
+            )
     networks = []
     for name, look in looks.items():
         latents, bottleneck = look.latents, look.latents.method.student.bottleneck
         tau = float(getattr(bottleneck, "tau", 1.0))
-        networks.append({"name": name, "title": look.title, "says": look.says, "n_symbols": latents.n_symbols, "n_groups": latents.n_groups if latents.n_symbols else 0,
-                         "hard": is_hard(latents.method), "tau": tau if latents.n_symbols else None})  # fmt: skip
+        networks.append(
+            {
+                "name": name, "title": look.title, "says": look.says, "n_symbols": latents.n_symbols,
+                "n_groups": latents.n_groups if latents.n_symbols else 0, "hard": is_hard(latents.method),
+                "tau": tau if latents.n_symbols else None
+            }
+        )
     across, down, reach = DRAG.get(dataset.name, (None, None, 1.0))
     names = value_names(dataset.name, factors)
     start = START.get(dataset.name, tuple(len(values) // 2 for values in names))
     return {
-        "dataset": dataset.name, "image": list(dataset.image_shape), "start": [min(value, len(values) - 1) for value, values in zip(start, names)],
-        "factors": [{"name": name, "names": values, "circular": name in factors.circular} for name, values in zip(factors.names, names)],
-        "drag": [factors.names.index(across), factors.names.index(down)] if across else None, "reach": reach, "parts": part_table(first.data), "networks": networks,
-    }  # fmt: skip
+        "dataset": dataset.name, "image": list(dataset.image_shape),
+        "start": [min(value, len(values) - 1) for value, values in zip(start, names)],
+        "factors": [
+            {"name": name, "names": values, "circular": name in factors.circular}
+            for name, values in zip(factors.names, names)
+        ],
+        "drag": [factors.names.index(across), factors.names.index(down)] if across else None, "reach": reach,
+        "parts": part_table(first.data), "networks": networks,
+    }
 
 # %% ../nbs/05b_instrument.ipynb #11e66f44
 DTYPES = {np.dtype(np.uint8): "U8", np.dtype(np.int16): "I16", np.dtype(np.float32): "F32"}
@@ -196,7 +239,8 @@ class Instrument(anywidget.AnyWidget):
     ) -> dict[str, np.ndarray]:
         "The answer to a request. Raises `ValueError` for one that is not known."
         look = self.looks[request["network"]] if "network" in request else next(iter(self.looks.values()))
-        with using_threads(1):  # for one image, waiting for a second thread takes longer than its share of the work
+        # for one image, waiting for a second thread takes longer than its share of the work
+        with using_threads(1):
             return self.arrays(look, request)
 
     def arrays(self, look: Look, request: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -204,13 +248,21 @@ class Instrument(anywidget.AnyWidget):
         match request.get("op"):
             case "draw":
                 dataset = look.latents.data.dataset
-                return {"images": np.ascontiguousarray(dataset.images(rows_at(dataset, np.array(request["rows"]))).permute(0, 2, 3, 1).numpy())}
+                return {
+                    "images": np.ascontiguousarray(
+                        dataset.images(
+                            rows_at(dataset, np.array(request["rows"]))
+                        ).permute(0, 2, 3, 1).numpy()
+                    )
+                }
             case "read":
                 return read_arrays(look.latents, request["rows"], float(request["tau"]))
             case "show":
                 return show_arrays(look, request["values"], float(request["tau"]), request["edits"])
             case "sample":
-                return sample_arrays(look.latents) | ({"images": look.latents.sample.images} if request["images"] else {})
+                return sample_arrays(look.latents) | (
+                    {"images": look.latents.sample.images} if request["images"] else {}
+                )
         raise ValueError(f"the instrument cannot answer {request.get('op')!r}")
 
     def receive(self, widget: Any, content: dict[str, Any], buffers: Sequence[memoryview | bytes]) -> None:
@@ -227,8 +279,13 @@ class Instrument(anywidget.AnyWidget):
             if not isinstance(error, Exception):
                 raise
         else:
-            about = [{"name": name, "dtype": DTYPES[array.dtype], "shape": array.shape} for name, array in arrays.items()]
-            self.send({"id": request.get("id"), "arrays": about}, [array.tobytes() for array in arrays.values()])
+            about = [
+                {"name": name, "dtype": DTYPES[array.dtype], "shape": array.shape}
+                for name, array in arrays.items()
+            ]
+            self.send(
+                {"id": request.get("id"), "arrays": about}, [array.tobytes() for array in arrays.values()]
+            )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         "As a widget and, for pages without a kernel, as the place where the page's own instrument goes."
@@ -238,7 +295,11 @@ class Instrument(anywidget.AnyWidget):
         titles = html.escape(", ".join(look.title for look in self.looks.values()))
         bundle["text/plain"] = f"Instrument on {titles}: run this cell in Jupyter to move it."
         if self.page:
-            bundle["text/html"] = f'<div data-instrument="{html.escape(self.page)}" data-show="{shown}">An instrument on {titles} stands here where scripts run: on the site, or in Jupyter once the cell is run.</div>'
+            bundle["text/html"] = (
+                f'<div data-instrument="{html.escape(self.page)}" data-show="{shown}">An instrument on '
+                f'{titles} stands here where scripts run: on the site, or in Jupyter once the cell is '
+                'run.</div>'
+            )
         return bundle, about
 
 
@@ -247,14 +308,17 @@ def instrument(
     shown: Sequence[str] = (),  # titles of those that are shown at first; empty takes the first
     page: str = "",  # name of the files on a page that show the same
 ) -> Instrument:
-    "Opens runs of the same data side by side. Raises `FileNotFoundError` or `ValueError` if one is not there, damaged, or of other data."
+    """Opens runs of the same data side by side. Raises `FileNotFoundError` or `ValueError` if one is not
+    there, damaged, or of other data."""
     if not runs:
         raise ValueError("the instrument needs a run to look at: give its folder by a title")
     looks = {title: look_at(run, title) for title, run in runs.items()}
     names = {title: look.latents.path.name if look.latents.path else title for title, look in looks.items()}
     if len(set(names.values())) < len(names):
         names = {title: title for title in looks}
-    return Instrument({names[title]: look for title, look in looks.items()}, [names[title] for title in shown], page)
+    return Instrument(
+        {names[title]: look for title, look in looks.items()}, [names[title] for title in shown], page
+    )
 
 # %% ../nbs/05b_instrument.ipynb #dddfb735
 class Drawing(nn.Module):
@@ -276,22 +340,33 @@ def export_decoder(decoder: Decoder, path: Path) -> Path:
     "Writes a decoder as ONNX, for one code at a time."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch's own parts
-        program = torch.onnx.export(Drawing(decoder).eval(), (torch.zeros(1, decoder.n_features),), input_names=["codes"], output_names=["pixels"], dynamo=True, verbose=False)
+        program = torch.onnx.export(
+            Drawing(decoder).eval(), (torch.zeros(1, decoder.n_features),), input_names=["codes"],
+            output_names=["pixels"], dynamo=True, verbose=False
+        )
     assert program is not None
     return save_onnx(program, path)
 
 
-def first_of(look: Look, values: Sequence[int]) -> dict[str, Any]:  # `code`, rounded to four decimals, and `picture`, base64 of uint8 `(H, W, C)`
+def first_of(
+    look: Look,
+    values: Sequence[int],
+) -> dict[str, Any]:  # `code`, rounded to four decimals, and `picture`, base64 of uint8 `(H, W, C)`
     "What the manifest says of the image that is shown first."
     vector = look.latents.at(np.array([values])).vectors
-    return {"code": [round(float(number), 4) for number in vector[0]], "picture": base64.b64encode(look.decoder.draw(vector).tobytes()).decode()}
+    return {
+        "code": [round(float(number), 4) for number in vector[0]],
+        "picture": base64.b64encode(look.decoder.draw(vector).tobytes()).decode()
+    }
 
 
 def export_page(
     runs: Mapping[str, str | Path],  # by title: folders of runs of the same data
-    path: str | Path,  # of the manifest to write, ends in .json, in the folder that the runs' folders stand in
+    # of the manifest to write, ends in .json, in the folder that the runs' folders stand in
+    path: str | Path,
 ) -> Path:  # `path`
-    "Writes what a page needs to show runs without a kernel. Raises `ValueError` if they are of different data, or a package is missing."
+    """Writes what a page needs to show runs without a kernel. Raises `ValueError` if they are of different
+    data, or a package is missing."""
     shown = instrument(runs)
     if [*shown.looks] != [Path(run).name for run in runs.values()]:
         raise ValueError("on a page the folders of runs need different names")
@@ -306,5 +381,7 @@ def export_page(
         with complete_file(folder / "sample.safetensors") as unfinished:
             unfinished.write_bytes(save(arrays | {"vectors": arrays["vectors"].astype(np.float16)}))
     with complete_file(path) as unfinished:
-        unfinished.write_text(json.dumps(manifest, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+        unfinished.write_text(
+            json.dumps(manifest, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8"
+        )
     return Path(path)

@@ -60,23 +60,28 @@ struct Image {  // with a border of zeros
     int planes, side, width;
     std::vector<float> pixels;
     std::vector<int> offsets;  // of what each tap of a 3x3 kernel sees
-    Image(int planes, int side) : planes(planes), side(side), width(side + 2), pixels(planes * width * width) {
-        for (int tap = 0; tap < 9 * planes; tap++) offsets.push_back((tap / 9 * width + tap / 3 % 3) * width + tap % 3);
+    Image(int planes, int side)
+        : planes(planes), side(side), width(side + 2), pixels(planes * width * width) {
+        for (int tap = 0; tap < 9 * planes; tap++)
+            offsets.push_back((tap / 9 * width + tap / 3 % 3) * width + tap % 3);
     }
     void read(const float* x) {
         for (int c = 0; c < planes; c++)
             for (int row = 0; row < side; row++)
-                std::memcpy(&pixels[(c * width + row + 1) * width + 1], x + (c * side + row) * side, 4 * side);
+                std::memcpy(
+                    &pixels[(c * width + row + 1) * width + 1], x + (c * side + row) * side, 4 * side);
     }
 };
 
 struct Kernel {  // of some channels, with a shift
     int taps, channels;
     Line weight;  // (taps + 1, V): the last is the shift
-    Kernel(const float* w, const float* shift, int taps, int channels) : taps(taps), channels(channels), weight((taps + 1) * V) {
+    Kernel(const float* w, const float* shift, int taps, int channels)
+        : taps(taps), channels(channels), weight((taps + 1) * V) {
         float* flat = reinterpret_cast<float*>(weight.data());
         for (int tap = 0; tap <= taps; tap++)
-            for (int c = 0; c < channels; c++) flat[tap * CHANNELS + c] = tap < taps ? w[c * taps + tap] : shift[c];
+            for (int c = 0; c < channels; c++)
+                flat[tap * CHANNELS + c] = tap < taps ? w[c * taps + tap] : shift[c];
     }
     void four(const Image& image, int row, int column, lanes y[4][V]) const {  // the ReLU of four neighbours
         lanes sum[4][V];  // in registers
@@ -97,7 +102,8 @@ struct Kernel {  // of some channels, with a shift
 
 # %% ../nbs/93a_kernels.ipynb #57c2d699
 FORWARD = """
-static void sums(const Kernel& kernel, const Image& image, int row, Line& line, bool add) {  // line (blocks, 3, V)
+// line (blocks, 3, V)
+static void sums(const Kernel& kernel, const Image& image, int row, Line& line, bool add) {
     int blocks = image.side / 4;
     lanes last[V] = {}, rest[V] = {}, y[4][V];
     for (int b = 0; b <= blocks; b++) {
@@ -115,7 +121,8 @@ static void sums(const Kernel& kernel, const Image& image, int row, Line& line, 
     }
 }
 
-extern "C" void boxes(const float* x, const float* weight, const float* shift, float* out, int images, int planes, int side, int channels, int threads) {
+extern "C" void boxes(const float* x, const float* weight, const float* shift, float* out, int images,
+                      int planes, int side, int channels, int threads) {
     // out (images, side / 4, side / 4, 9 channels): of each 16 channels (3, 3, 16)
     int blocks = side / 4, taps = 9 * planes, groups = (channels + CHANNELS - 1) / CHANNELS;
     #pragma omp parallel num_threads(threads)
@@ -124,7 +131,8 @@ extern "C" void boxes(const float* x, const float* weight, const float* shift, f
         Line first(3 * blocks * V + V), middle(first), last(first), before(first), rest(first);
         #pragma omp for
         for (int item = 0; item < images * groups; item++) {
-            int number = item / groups, c = item % groups * CHANNELS, width = std::min(CHANNELS, channels - c);
+            int number = item / groups, c = item % groups * CHANNELS;
+            int width = std::min(CHANNELS, channels - c);
             Kernel kernel(weight + c * taps, shift + c, taps, width);
             image.read(x + number * planes * side * side);
             std::memset(before.data(), 0, before.size() * sizeof(lanes));
@@ -138,7 +146,8 @@ extern "C" void boxes(const float* x, const float* weight, const float* shift, f
                 for (int place = 0; place < 3 * blocks; place++)
                     for (int v = 0; v * LANES < width; v++) {
                         int n = width - v * LANES, k = place * V + v;
-                        float* to = out + (((long)number * blocks + b) * blocks + place / 3) * 9 * channels + 9 * c + place % 3 * width + v * LANES;
+                        float* to = out + (((long)number * blocks + b) * blocks + place / 3) * 9 * channels
+                            + 9 * c + place % 3 * width + v * LANES;
                         if (b > 0) store(to - blocks * 9 * channels + 6 * width, rest[k] + first[k], n);
                         if (b == blocks) continue;
                         lanes left = first[k] + middle[k];
@@ -154,10 +163,13 @@ extern "C" void boxes(const float* x, const float* weight, const float* shift, f
 
 # %% ../nbs/93a_kernels.ipynb #c3034117
 BACKWARD = """
-extern "C" void boxes_backward(const float* x, const float* weight, const float* shift, const float* gradient, float* out, int images, int planes, int side,
+extern "C" void boxes_backward(const float* x, const float* weight, const float* shift, const float* gradient,
+                               float* out, int images, int planes, int side,
                                int channels, int threads) {
-    // gradient like `out` of `boxes`; out (images, 9 planes + 1, channels): the part of each image in the gradients of weight and shift
-    int blocks = side / 4, taps = 9 * planes, groups = (channels + CHANNELS - 1) / CHANNELS, down = blocks * 9 * channels;
+    // gradient like `out` of `boxes`; out (images, 9 planes + 1, channels): the part of each image in the
+    // gradients of weight and shift
+    int blocks = side / 4, taps = 9 * planes, groups = (channels + CHANNELS - 1) / CHANNELS;
+    int down = blocks * 9 * channels;
     #pragma omp parallel num_threads(threads)
     {
         Image image(planes, side);
@@ -165,16 +177,21 @@ extern "C" void boxes_backward(const float* x, const float* weight, const float*
         for (Line& of : line) of.resize(3 * (blocks + 2) * V);  // with a block of zeros at both ends
         #pragma omp for
         for (int item = 0; item < images * groups; item++) {
-            int number = item / groups, c = item % groups * CHANNELS, width = std::min(CHANNELS, channels - c);
+            int number = item / groups, c = item % groups * CHANNELS;
+            int width = std::min(CHANNELS, channels - c);
             Kernel kernel(weight + c * taps, shift + c, taps, width);
             image.read(x + number * planes * side * side);
             std::memset(total.data(), 0, total.size() * sizeof(lanes));
             for (int b = 0; b < blocks; b++) {
-                for (int place = 0; place < 3 * blocks; place++)  // of the first row of a block, the two in the middle, and the last
+                // of the first row of a block, the two in the middle, and the last
+                for (int place = 0; place < 3 * blocks; place++)
                     for (int v = 0; v * LANES < width; v++) {
                         int n = width - v * LANES, k = (place + 3) * V + v;
-                        const float* from = gradient + (((long)number * blocks + b) * blocks + place / 3) * 9 * channels + 9 * c + place % 3 * width + v * LANES;
-                        lanes top = load(from, n), middle = load(from + 3 * width, n), bottom = load(from + 6 * width, n);
+                        const float* from = gradient
+                            + (((long)number * blocks + b) * blocks + place / 3) * 9 * channels
+                            + 9 * c + place % 3 * width + v * LANES;
+                        lanes top = load(from, n), middle = load(from + 3 * width, n);
+                        lanes bottom = load(from + 6 * width, n);
                         line[0][k] = top + middle + (b > 0 ? load(from - down + 6 * width, n) : lanes{});
                         line[1][k] = top + middle + bottom;
                         line[2][k] = middle + bottom + (b < blocks - 1 ? load(from + down, n) : lanes{});
@@ -186,7 +203,8 @@ extern "C" void boxes_backward(const float* x, const float* weight, const float*
                         const lanes* of = &line[(k + 1) / 2][3 * (across + 1) * V];
                         for (int v = 0; v < V; v++) {
                             lanes left = of[v] + of[V + v], right = of[V + v] + of[2 * V + v];
-                            g[0][v] = left + of[v - V], g[1][v] = g[2][v] = of[v] + right, g[3][v] = right + of[3 * V + v];
+                            g[0][v] = left + of[v - V], g[1][v] = g[2][v] = of[v] + right;
+                            g[3][v] = right + of[3 * V + v];
                             for (int p = 0; p < 4; p++) {
                                 g[p][v] = y[p][v] > 0 ? g[p][v] : lanes{};
                                 sums[taps * V + v] += g[p][v];
@@ -196,13 +214,15 @@ extern "C" void boxes_backward(const float* x, const float* weight, const float*
                         for (int tap = 0; tap < taps; tap++) {
                             const float* s = here + image.offsets[tap];
                             for (int v = 0; v < V; v++)
-                                sums[tap * V + v] += g[0][v] * s[0] + g[1][v] * s[1] + g[2][v] * s[2] + g[3][v] * s[3];
+                                sums[tap * V + v] +=
+                                    g[0][v] * s[0] + g[1][v] * s[1] + g[2][v] * s[2] + g[3][v] * s[3];
                         }
                     }
             }
             for (int tap = 0; tap <= taps; tap++)
                 for (int v = 0; v * LANES < width; v++)
-                    store(out + ((long)number * (taps + 1) + tap) * channels + c + v * LANES, total[tap * V + v], width - v * LANES);
+                    store(out + ((long)number * (taps + 1) + tap) * channels + c + v * LANES,
+                          total[tap * V + v], width - v * LANES);
         }
     }
 }
@@ -210,7 +230,8 @@ extern "C" void boxes_backward(const float* x, const float* weight, const float*
 
 # %% ../nbs/93a_kernels.ipynb #adfec05a
 MOMENTS = """
-struct Products {  // of two planes, one of them moved: their sum, and the parts of it in the first and the last row and column
+// of two planes, one of them moved: their sum, and the parts of it in the first and the last row and column
+struct Products {
     double all = 0, row[2] = {}, column[2] = {}, corner[2][2] = {};
     Products(const float* one, const float* other, int side, int down, int across) {
         int width = side + 2, first = std::max(1, 1 - down), last = std::min(side, side - down);
@@ -230,7 +251,8 @@ struct Products {  // of two planes, one of them moved: their sum, and the parts
         }
     }
     double seen(int i, int j) const {  // by the tap in row i and column j: all but what it never meets
-        return all - (i == 1 ? 0 : row[i == 0]) - (j == 1 ? 0 : column[j == 0]) + (i == 1 || j == 1 ? 0 : corner[i == 0][j == 0]);
+        return all - (i == 1 ? 0 : row[i == 0]) - (j == 1 ? 0 : column[j == 0])
+            + (i == 1 || j == 1 ? 0 : corner[i == 0][j == 0]);
     }
 };
 
@@ -254,7 +276,8 @@ extern "C" void moments(const float* x, double* out, int images, int planes, int
                         int down = move / 5 - 2, across = move % 5 - 2;
                         Products products(plane, plane + (q - p) * area, side, down, across);
                         for (int tap = 0; tap < 9; tap++) {
-                            int i = tap / 3, j = tap % 3, one = 9 * p + tap, other = 9 * q + tap + 3 * down + across;
+                            int i = tap / 3, j = tap % 3;
+                            int one = 9 * p + tap, other = 9 * q + tap + 3 * down + across;
                             if (i + down < 0 || i + down > 2 || j + across < 0 || j + across > 2) continue;
                             of[one * taps + other] = of[other * taps + one] = products.seen(i, j);
                         }
@@ -267,8 +290,10 @@ extern "C" void moments(const float* x, double* out, int images, int planes, int
 
 # %% ../nbs/93a_kernels.ipynb #0495b5bd
 PAIRS = """
-extern "C" void pair_counts(const short* symbols, const int* first, const int* widths, double* total, int columns, int rows, int groups, int threads) {
-    // symbols (groups, rows), from 0 to the width of their group; adds to the lower half of total (columns, columns), where group g begins at first[g]
+extern "C" void pair_counts(const short* symbols, const int* first, const int* widths, double* total,
+                            int columns, int rows, int groups, int threads) {
+    // symbols (groups, rows), from 0 to the width of their group; adds to the lower half of total (columns,
+    // columns), where group g begins at first[g]
     #pragma omp parallel num_threads(threads)
     {
         std::vector<int> table;
@@ -279,7 +304,8 @@ extern "C" void pair_counts(const short* symbols, const int* first, const int* w
                 table.assign(widths[a] * widths[b], 0);
                 for (int row = 0; row < rows; row++) table[one[row] * widths[b] + other[row]]++;
                 for (int v = 0; v < widths[a]; v++)
-                    for (int w = 0; w < widths[b]; w++) total[(long)(first[a] + v) * columns + first[b] + w] += table[v * widths[b] + w];
+                    for (int w = 0; w < widths[b]; w++)
+                        total[(long)(first[a] + v) * columns + first[b] + w] += table[v * widths[b] + w];
             }
     }
 }
@@ -299,7 +325,9 @@ def library_file() -> Path:  # it need not be there
 def compiler_options() -> list[str]:
     "For the processor that PyTorch found."
     processor = PROCESSORS.get(torch.backends.cpu.get_cpu_capability())
-    return ["-std=c++17", "-O3", "-fPIC", "-shared", "-fopenmp", *([f"-march={processor}"] if processor else [])]
+    return [
+        "-std=c++17", "-O3", "-fPIC", "-shared", "-fopenmp", *([f"-march={processor}"] if processor else [])
+    ]
 
 
 @functools.cache
@@ -312,12 +340,20 @@ def library() -> ctypes.CDLL | None:  # None if there is no compiler, or it fail
             if compiler is None:
                 raise OSError("there is no C++ compiler")
             with complete_file(file) as unfinished:
-                said = subprocess.run([compiler, *compiler_options(), "-x", "c++", "-", "-o", unfinished], input=SOURCE, capture_output=True, text=True, check=False)
+                said = subprocess.run(
+                    [compiler, *compiler_options(), "-x", "c++", "-", "-o", unfinished], input=SOURCE,
+                    capture_output=True, text=True, check=False
+                )
                 if said.returncode:
-                    raise OSError(f"{compiler} says {said.stderr.strip().splitlines()[0] if said.stderr.strip() else 'nothing'}")
+                    raise OSError(
+                        f"{compiler} says "
+                        f"{said.stderr.strip().splitlines()[0] if said.stderr.strip() else 'nothing'}"
+                    )
         return ctypes.CDLL(str(file))
     except OSError as error:
-        warnings.warn(f"the CNN's first stage is computed by PyTorch, several times slower: {error}", stacklevel=2)
+        warnings.warn(
+            f"the CNN's first stage is computed by PyTorch, several times slower: {error}", stacklevel=2
+        )
         return None
 
 # %% ../nbs/93a_kernels.ipynb #e1e4db10
@@ -331,7 +367,10 @@ def usable(
     "Whether the kernels can compute this."
     square = x.shape[-1] == x.shape[-2] and x.shape[-1] % 16 == 0
     plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and not x.requires_grad
-    return plain and square and not torch.compiler.is_compiling() and os.environ.get(SWITCHED_OFF) != "off" and library() is not None
+    return (
+        plain and square and not torch.compiler.is_compiling() and os.environ.get(SWITCHED_OFF) != "off"
+        and library() is not None
+    )
 
 
 def call(
@@ -340,8 +379,13 @@ def call(
 ) -> None:
     "Calls a kernel with as many threads as PyTorch has."
     kernels = library()
-    assert kernels is not None and all(argument.is_contiguous() for argument in arguments if isinstance(argument, Tensor))
-    getattr(kernels, name)(*(ctypes.c_void_p(of.data_ptr()) if isinstance(of, Tensor) else of for of in arguments), torch.get_num_threads())
+    assert kernels is not None and all(
+        argument.is_contiguous() for argument in arguments if isinstance(argument, Tensor)
+    )
+    getattr(kernels, name)(
+        *(ctypes.c_void_p(of.data_ptr()) if isinstance(of, Tensor) else of for of in arguments),
+        torch.get_num_threads()
+    )
 
 
 @contextmanager
@@ -360,7 +404,8 @@ def switched_off() -> Iterator[None]:
 def patch_moments(
     x: Tensor,  # float32 `(B, C, H, W)`, as `usable` says
 ) -> tuple[Tensor, Tensor]:  # float64 `(9·C,)` and `(9·C, 9·C)`
-    "Mean and covariance of what a 3×3 convolution with padding 1 sees around each pixel, in the order of its weights."
+    """Mean and covariance of what a 3×3 convolution with padding 1 sees around each pixel, in the order of
+    its weights."""
     images, planes, side, _ = x.shape
     sums = x.new_empty(images, 9 * planes + 1, 9 * planes, dtype=torch.float64)
     call("moments", x.contiguous(), sums, images, planes, side)
@@ -374,18 +419,24 @@ WIDEST = 1024  # symbols of a group, up to which a table of pairs is small
 def add_pair_counts(
     total: Tensor,  # float64 `(D, D)`, changed in place up to its diagonal
     x: Tensor,  # int8 `(n, D)`, only zeros and ones
-) -> bool:  # whether it was done; it can be where each row has as many ones, in groups of columns that follow each other
+) -> bool:  # whether it was done: each row needs as many ones, in groups of adjacent columns
     "Adds the lower half of `x.T @ x`."
     ones = x.sum(1, dtype=torch.int64)
     groups = int(ones[0]) if len(x) else 0
-    if x.device.type != "cpu" or os.environ.get(SWITCHED_OFF) == "off" or groups == 0 or bool((ones != groups).any()) or library() is None:
+    if (
+        x.device.type != "cpu" or os.environ.get(SWITCHED_OFF) == "off" or groups == 0
+        or bool((ones != groups).any()) or library() is None
+    ):
         return False
     symbols = x.nonzero()[:, 1].view(len(x), groups).T
     first, last = symbols.amin(1), symbols.amax(1)
     widths = last - first + 1
     if bool((first[1:] <= last[:-1]).any()) or int(widths.max()) > WIDEST:
         return False
-    call("pair_counts", (symbols - first[:, None]).to(torch.int16).contiguous(), first.int(), widths.int(), total, total.shape[1], len(x), groups)
+    call(
+        "pair_counts", (symbols - first[:, None]).to(torch.int16).contiguous(), first.int(), widths.int(),
+        total, total.shape[1], len(x), groups
+    )
     return True
 
 # %% ../nbs/93a_kernels.ipynb #f5741e83
@@ -395,7 +446,8 @@ PIECE = 2**20  # numbers: 4 MB
 def block_order(
     weight: Tensor,  # `(O, C, 3, 3)`
 ) -> Tensor:  # `(O, 9·C)`
-    "A kernel's weights as the sums over boxes are ordered: of each 16 channels the nine places, and of each place the channels."
+    """A kernel's weights as the sums over boxes are ordered: of each 16 channels the nine places, and of each
+    place the channels."""
     return torch.cat([part.permute(0, 2, 3, 1).flatten(1) for part in weight.split(CHANNELS, 1)], 1)
 
 
@@ -428,7 +480,10 @@ class PooledStage(torch.autograd.Function):
         "Piece by piece; the boxes are summed again."
         x, weight, shift, kernel = ctx.saved_tensors
         (images, planes, side, _), channels = x.shape, len(weight)
-        of_kernel, sums, room = torch.zeros_like(kernel), x.new_empty(images, 9 * planes + 1, channels), PooledStage.room(ctx, x, weight)
+        of_kernel, sums, room = (
+            torch.zeros_like(kernel), x.new_empty(images, 9 * planes + 1, channels),
+            PooledStage.room(ctx, x, weight)
+        )
         cast, gradient = kernel.to(gradient.dtype), gradient.contiguous()
         for part, g, out in zip(x.split(ctx.images), gradient.split(ctx.images), sums.split(ctx.images)):
             g, boxes = g.flatten(0, 2), PooledStage.boxes(part, weight, shift, room)

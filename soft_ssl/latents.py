@@ -49,7 +49,8 @@ class Codes(NamedTuple):
     values: np.ndarray  # `(N, F)`: factor values
     images: np.ndarray  # uint8 `(N, H, W, C)`
     encoded: np.ndarray  # `(N, D)`: z
-    probabilities: np.ndarray  # `(N, L, V)`: a distribution for each group; `(N, 0, 0)` if there are no symbols
+    # `(N, L, V)`: a distribution for each group; `(N, 0, 0)` if there are no symbols
+    probabilities: np.ndarray
     symbols: np.ndarray  # `(N, L)`: the likeliest symbol of each group; `(N, 0)` if there are none
 
     @property
@@ -80,15 +81,22 @@ def codes_of(
     test_batch_size: int = 256,  # images at a time
     tau: float | None = None,  # temperature of this reading; None takes that of training
 ) -> Codes:
-    "What a method says of some images, in evaluation mode, without noise. A hard code's distributions are one-hot, as its projector reads them."
+    """What a method says of some images, in evaluation mode, without noise. A hard code's distributions are
+    one-hot, as its projector reads them."""
     images, device, parts = data.dataset.images(rows), next(method.parameters()).device, []
     for batch in images.split(test_batch_size):
         encoded, code = method.student.read(batch.to(device), tau)
         none = encoded.new_empty(len(encoded), 0, 0)
         probs = code.one_hot if is_hard(method) else code.probs
-        parts.append((encoded, none if probs is None else probs, none.flatten(1) if code.symbols is None else code.symbols))
+        parts.append(
+            (
+                encoded, none if probs is None else probs,
+                none.flatten(1) if code.symbols is None else code.symbols
+            )
+        )
     read = (torch.cat(part).cpu().numpy() for part in zip(*parts))
-    return Codes(np.asarray(rows), data.dataset.values[rows], images.permute(0, 2, 3, 1).numpy(), *read)  # as pictures are shown
+    # as pictures are shown
+    return Codes(np.asarray(rows), data.dataset.values[rows], images.permute(0, 2, 3, 1).numpy(), *read)
 
 # %% ../nbs/03b_latents.ipynb #5555d209
 class Latents:
@@ -132,9 +140,13 @@ class Latents:
 
     @cached_property
     def weights(self) -> np.ndarray:  # `(L, V, T)`, or `(D, 1, T)` where there are no symbols
-        "Weights of ridge probes from the symbols (or z) to `T` targets: a column for each value of a class, one for a number."
+        """Weights of ridge probes from the symbols (or z) to `T` targets: a column for each value of a class,
+        one for a number."""
         probes, (n, groups) = RidgeProbes(self.factors), (len(self.sample.rows), self.n_groups)
-        x = self.sample.encoded if self.n_symbols == 0 else np.eye(self.n_symbols)[self.sample.symbols].reshape(n, -1)
+        x = (
+            self.sample.encoded if self.n_symbols == 0
+            else np.eye(self.n_symbols)[self.sample.symbols].reshape(n, -1)
+        )
         probes.add(torch.from_numpy(x).float(), self.sample.values)
         return probes.solve().weights.numpy().reshape(groups, max(self.n_symbols, 1), -1)
 
@@ -143,16 +155,28 @@ def rows_at(
     dataset: ImageData,
     values: np.ndarray,  # `(n, F)` factor values
 ) -> np.ndarray:  # `(n,)`
-    "Where images with these factors stand; where there are none, as in a folder of photographs, those whose factors differ least."
+    """Where images with these factors stand; where there are none, as in a folder of photographs, those whose
+    factors differ least."""
     factors = dataset.factors
     if len(dataset) == len(factors) and np.array_equal(dataset.values[rows := factors.index(values)], values):
         return rows
-    return np.array([np.argmin(factor_distance(dataset.values, np.broadcast_to(v, dataset.values.shape), factors)) for v in values])
+    return np.array(
+        [
+            np.argmin(factor_distance(dataset.values, np.broadcast_to(v, dataset.values.shape), factors))
+            for v in values
+        ]
+    )
 
 
 def part_of(data: SplitData, row: int) -> str:
     "Which part of the split a row is in."
-    return next((part for part, rows in zip(Splits._fields, data.splits) if row in rows[rows.searchsorted(row) :][:1]), "left out")
+    return next(
+        (
+            part for part, rows in zip(Splits._fields, data.splits)
+            if row in rows[rows.searchsorted(row) :][:1]
+        ),
+        "left out"
+    )
 
 
 def open_latents(
@@ -161,13 +185,15 @@ def open_latents(
     checkpoint: str = "last",  # last or best
     n_images: int = 2000,  # images in the sample
 ) -> Latents:
-    "A run, ready to be looked at. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or from other data."
+    """A run, ready to be looked at. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged,
+    or from other data."""
     method, data, config = load_run(run_path, data_path, checkpoint, in_file=False)
     return Latents(method, data, run_title(config), n_images, RunFolder(run_path).path)
 
 # %% ../nbs/03b_latents.ipynb #c285f07a
 def changed(before: Codes | None, now: Codes) -> np.ndarray:  # `(L,)` bool
-    "Groups whose symbol differs between two images; none if there is nothing to compare with, or there are no symbols."
+    """Groups whose symbol differs between two images; none if there is nothing to compare with, or there are
+    no symbols."""
     if before is None or not now.has_symbols:
         return np.zeros(now.groups.shape[1], bool)
     return before.symbols[0] != now.symbols[0]
@@ -192,12 +218,16 @@ def draw_code(
     i: int,  # of the image
     marked: np.ndarray | None = None,  # `(L,)` bool: groups to mark
 ) -> None:
-    "The code of one image: probabilities of the symbols with entropies above, or z where there are no symbols."
+    """The code of one image: probabilities of the symbols with entropies above, or z where there are no
+    symbols."""
     ax.grid(False)
     ax.set(xticks=[], yticks=[])
     if not codes.has_symbols:
         z = standardized(codes.encoded[i], latents.sample.encoded)
-        ax.imshow(z.reshape(-1, next(n for n in (16, 8, 4, 2, 1) if len(z) % n == 0)), cmap="RdBu_r", vmin=-3, vmax=3)
+        ax.imshow(
+            z.reshape(-1, next(n for n in (16, 8, 4, 2, 1) if len(z) % n == 0)), cmap="RdBu_r", vmin=-3,
+            vmax=3
+        )
         return
     n_symbols = latents.n_symbols
     ax.imshow(codes.probabilities[i].T, cmap="magma", vmin=0, vmax=1, aspect="auto")
@@ -225,7 +255,10 @@ def plot_codes(
         axes[0, i].imshow(codes.images[i].squeeze(), vmin=0, vmax=255)
         axes[0, i].axis("off")
         axes[0, i].set_title(titles[i] if titles else "")
-        draw_code(axes[1, i], latents, codes, i, changed(first, Codes(*(part[i : i + 1] for part in codes))) if mark else None)
+        draw_code(
+            axes[1, i], latents, codes, i,
+            changed(first, Codes(*(part[i : i + 1] for part in codes))) if mark else None
+        )
     fig.suptitle(latents.title, fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
@@ -250,7 +283,8 @@ def traverse(
     factor: str,  # name of the one that runs
     values: tuple[int, ...],  # of all factors; where the running one stands does not matter
 ) -> Traversal:
-    "Moves an image along one factor, the others held, and follows its code. Raises `ValueError` for an unknown factor."
+    """Moves an image along one factor, the others held, and follows its code. Raises `ValueError` for an
+    unknown factor."""
     factors = latents.factors
     if factor not in factors.names:
         raise ValueError(f"the factor must be one of {', '.join(factors.names)}, but is {factor!r}")
@@ -272,33 +306,59 @@ SHOWN_GROUPS = 10  # rows of a traversal's heat map
 
 
 def plot_traversal(latents: Latents, way: Traversal) -> Figure:
-    "Film strip and heat map: each column a value of the factor, each row a group, those that respond most on top; the colour is `moved`. Numbers are symbols, orange lines are switches."
+    """Film strip and heat map: each column a value of the factor, each row a group, those that respond most
+    on top; the colour is `moved`. Numbers are symbols, orange lines are switches."""
     import matplotlib.pyplot as plt
 
     steps, shown, has_symbols = len(way.codes.rows), way.responding[:SHOWN_GROUPS], way.codes.has_symbols
     frames = np.unique(np.linspace(0, steps - 1, min(steps, 12)).round().astype(int))
-    fig, (strip, heat) = plt.subplots(2, 1, figsize=(8, 1 + 0.22 * len(shown)), height_ratios=(0.8, 0.22 * len(shown)))
-    strip.imshow(np.concatenate([np.pad(way.codes.images[t], ((0, 0), (0, 2), (0, 0)), constant_values=255) for t in frames], 1).squeeze(), vmin=0, vmax=255)
+    fig, (strip, heat) = plt.subplots(
+        2, 1, figsize=(8, 1 + 0.22 * len(shown)), height_ratios=(0.8, 0.22 * len(shown))
+    )
+    strip.imshow(
+        np.concatenate(
+            [np.pad(way.codes.images[t], ((0, 0), (0, 2), (0, 0)), constant_values=255) for t in frames], 1
+        ).squeeze(),
+        vmin=0, vmax=255
+    )
     strip.axis("off")
-    strip.set_title(f"{way.factor} at {', '.join(str(way.codes.values[t, latents.factors.names.index(way.factor)]) for t in frames)}", fontsize="small")
+    strip.set_title(
+        f"{way.factor} at "
+        f"{', '.join(str(way.codes.values[t, latents.factors.names.index(way.factor)]) for t in frames)}",
+        fontsize="small"
+    )
     heat.imshow(way.moved[shown], aspect="auto", cmap="viridis", vmin=0, vmax=1)
     heat.grid(False)
-    distance = "total variation distance" if has_symbols else "difference of z, divided by 6 standard deviations"
-    heat.set_title(f"distance from the first position (dark 0, yellow 1): {distance}", fontsize="x-small", loc="left")
-    heat.set(xlabel=way.factor, yticks=range(len(shown)), yticklabels=[f"group {g}" if has_symbols else f"z {g}" for g in shown])
+    distance = (
+        "total variation distance" if has_symbols else "difference of z, divided by 6 standard deviations"
+    )
+    heat.set_title(
+        f"distance from the first position (dark 0, yellow 1): {distance}", fontsize="x-small", loc="left"
+    )
+    heat.set(
+        xlabel=way.factor, yticks=range(len(shown)),
+        yticklabels=[f"group {g}" if has_symbols else f"z {g}" for g in shown]
+    )
     for y, g in enumerate(shown if has_symbols else ()):
         symbols = way.codes.symbols[:, g]
         for t in np.flatnonzero(np.r_[True, symbols[1:] != symbols[:-1]]):
-            heat.text(t - 0.4, y, symbols[t], va="center", fontsize="x-small", color="white" if way.moved[g, t] < 0.6 else "black")
+            heat.text(
+                t - 0.4, y, symbols[t], va="center", fontsize="x-small",
+                color="white" if way.moved[g, t] < 0.6 else "black"
+            )
             if t:
                 heat.plot([t - 0.5] * 2, [y - 0.5, y + 0.5], color=MARK, lw=2)
-    held = [f"{name} {value}" for name, value in zip(latents.factors.names, way.codes.values[0]) if name != way.factor]
+    held = [
+        f"{name} {value}" for name, value in zip(latents.factors.names, way.codes.values[0])
+        if name != way.factor
+    ]
     fig.suptitle(f"{latents.title}; {', '.join(held)}", fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
 
 # %% ../nbs/03b_latents.ipynb #62d3593e
-QUANTILES, SHOWN_IMAGES, SHOWN_SYMBOLS = 8, 8, 12  # rows for a group without symbols; images in a row; rows at most
+# rows for a group without symbols; images in a row; rows at most
+QUANTILES, SHOWN_IMAGES, SHOWN_SYMBOLS = 8, 8, 12
 
 
 def best_users(
@@ -306,41 +366,77 @@ def best_users(
     group: int,  # from 0 to L - 1
     n: int = SHOWN_IMAGES,
 ) -> list[tuple[str, np.ndarray, float]]:  # a label, `(n,)` images of the sample, and the share of images
-    "For each symbol, the commonest first: the images with the highest probability of it. Raises `ValueError` if there is no such group."
+    """For each symbol, the commonest first: the images with the highest probability of it. Raises
+    `ValueError` if there is no such group."""
     if not 0 <= group < latents.n_groups:
         raise ValueError(f"the group must be from 0 to {latents.n_groups - 1}, but is {group}")
     sample = latents.sample
     if not sample.has_symbols:
         order = np.array_split(np.argsort(sample.encoded[:, group]), QUANTILES)
-        return [(f"{i + 1}/{QUANTILES}", part[:n], len(part) / len(sample.rows)) for i, part in enumerate(order)]
+        return [
+            (f"{i + 1}/{QUANTILES}", part[:n], len(part) / len(sample.rows)) for i, part in enumerate(order)
+        ]
     counts = np.bincount(sample.symbols[:, group], minlength=latents.n_symbols)
     users = np.argsort(-sample.probabilities[:, group], axis=0, kind="stable")[:n].T
-    return [(f"symbol {s}", users[s], counts[s] / len(sample.rows)) for s in np.argsort(-counts, kind="stable")]
+    return [
+        (f"symbol {s}", users[s], counts[s] / len(sample.rows)) for s in np.argsort(-counts, kind="stable")
+    ]
 
 
 def plot_group(latents: Latents, group: int) -> Figure:
-    "Images that use each symbol of a group most, the shares of the symbols, and how a linear probe reads them."
+    """Images that use each symbol of a group most, the shares of the symbols, and how a linear probe reads
+    them."""
     import matplotlib.pyplot as plt
 
     users, probes = best_users(latents, group)[:SHOWN_SYMBOLS], RidgeProbes(latents.factors)
     side, gap = latents.sample.images.shape[1], 3
-    rows = [np.concatenate([np.pad(latents.sample.images[i], ((gap, gap), (gap, gap), (0, 0)), constant_values=255) for i in images], 1) for _, images, _ in users]
-    weights = np.concatenate([part / np.abs(part).max().clip(1e-9) for part in np.split(latents.weights, np.cumsum(probes.widths)[:-1], axis=-1)], -1)[group]
+    rows = [
+        np.concatenate(
+            [
+                np.pad(latents.sample.images[i], ((gap, gap), (gap, gap), (0, 0)), constant_values=255)
+                for i in images
+            ],
+            1
+        )
+        for _, images, _ in users
+    ]
+    weights = np.concatenate(
+        [
+            part / np.abs(part).max().clip(1e-9)
+            for part in np.split(latents.weights, np.cumsum(probes.widths)[:-1], axis=-1)
+        ],
+        -1
+    )[group]
     signs = np.sign(np.arange(len(users)) - len(users) / 2 + 0.5)
-    shown = np.stack([weights[int(label.split()[1])] if latents.n_symbols else sign * weights[0] for (label, _, _), sign in zip(users, signs)])
+    shown = np.stack(
+        [
+            weights[int(label.split()[1])] if latents.n_symbols else sign * weights[0]
+            for (label, _, _), sign in zip(users, signs)
+        ]
+    )
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 1.2 + 0.36 * len(users)), width_ratios=(3, 2.4))
     left.imshow(np.concatenate(rows).squeeze(), vmin=0, vmax=255, aspect="auto")
     left.grid(False)
     left.set_box_aspect(rows[0].shape[0] * len(rows) / rows[0].shape[1])
-    left.set(xticks=[], yticks=[(side + 2 * gap) * (i + 0.5) for i in range(len(users))], yticklabels=[f"{label}: {100 * share:.0f} %" for label, _, share in users])
+    left.set(
+        xticks=[], yticks=[(side + 2 * gap) * (i + 0.5) for i in range(len(users))],
+        yticklabels=[f"{label}: {100 * share:.0f} %" for label, _, share in users]
+    )
     right.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     right.grid(False)
     edges = np.cumsum([0, *probes.widths])
     right.set(yticks=[], xticks=(edges[1:] + edges[:-1] - 1) / 2)
-    right.set_xticklabels([f"{name}, {bits:.2f} bits" for name, bits in zip(latents.factors.names, latents.information[group])], fontsize="x-small", rotation=90)
+    right.set_xticklabels(
+        [f"{name}, {bits:.2f} bits" for name, bits in zip(latents.factors.names, latents.information[group])],
+        fontsize="x-small", rotation=90
+    )
     for edge in edges[1:-1]:
         right.axvline(edge - 0.5, color="black", lw=0.8)
-    left.set_title(f"images that use each symbol of group {group} most" if latents.n_symbols else f"images by number {group} of z", fontsize="small")
+    left.set_title(
+        f"images that use each symbol of group {group} most" if latents.n_symbols
+        else f"images by number {group} of z",
+        fontsize="small"
+    )
     right.set_title("weights of a linear probe, as parts of each factor's largest", fontsize="small")
     fig.suptitle(latents.title, fontsize="x-small")
     fig.tight_layout(pad=0.4)
@@ -356,7 +452,10 @@ def edited(
     result = probabilities.copy()
     for group, symbol in edits.items():
         if not (0 <= group < n_groups and 0 <= symbol < n_symbols):
-            raise ValueError(f"there is no symbol {symbol} of group {group}: this code has {n_groups} groups of {n_symbols} symbols")
+            raise ValueError(
+                f"there is no symbol {symbol} of group {group}: this code has {n_groups} groups of "
+                f"{n_symbols} symbols"
+            )
         old = probabilities[group].argmax()
         result[group, [old, symbol]] = result[group, [symbol, old]]
     return result
@@ -374,7 +473,8 @@ def nearest(
 
 # %% ../nbs/03b_latents.ipynb #869670ac
 class Decoder(nn.Module):
-    "From a code to a picture: two linear layers, two transposed convolutions, and a pixel shuffle (arXiv 1609.05158)."
+    """From a code to a picture: two linear layers, two transposed convolutions, and a pixel shuffle (arXiv
+    1609.05158)."""
 
     def __init__(
         self,
@@ -389,11 +489,12 @@ class Decoder(nn.Module):
         self.n_features, self.channels, self.side = n_features, channels, side
         self.layers = nn.Sequential(
             nn.BatchNorm1d(n_features), nn.Linear(n_features, hidden), nn.ReLU(inplace=True),
-            nn.Linear(hidden, width * small**2), nn.ReLU(inplace=True), nn.Unflatten(1, (width, small, small)),
+            nn.Linear(hidden, width * small**2), nn.ReLU(inplace=True),
+            nn.Unflatten(1, (width, small, small)),
             nn.ConvTranspose2d(width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
             nn.ConvTranspose2d(width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
             nn.Conv2d(width, 16 * channels, 3, padding=1), nn.PixelShuffle(4),
-        )  # fmt: skip
+        )
 
     def forward(
         self,
@@ -451,26 +552,39 @@ def fit_decoder(
         torch.manual_seed(seed)
         decoder = Decoder(vectors.shape[1], images.shape[1], images.shape[2])
     batches = ImageBatches(images, "none", DECODER_BATCH, seed, labels=vectors, n_views=1)
-    fit(Decoding(decoder), batches, seed=seed, max_steps=max_steps, lr=DECODER_LR, wd=DECODER_DECAY, scheduler="cosine", log_every=max_steps)
+    fit(
+        Decoding(decoder), batches, seed=seed, max_steps=max_steps, lr=DECODER_LR, wd=DECODER_DECAY,
+        scheduler="cosine", log_every=max_steps
+    )
     return decoder.cpu().eval()
 
 # %% ../nbs/03b_latents.ipynb #6b56444e
 def save_decoder(decoder: Decoder, latents: Latents, path: Path) -> None:
     "Keeps a decoder, and for which student it is."
-    save_weights(decoder, path, student=weights_checksum(latents.method.student), sizes=json.dumps([decoder.n_features, decoder.channels, decoder.side]))
+    save_weights(
+        decoder, path, student=weights_checksum(latents.method.student),
+        sizes=json.dumps([decoder.n_features, decoder.channels, decoder.side])
+    )
 
 
 def load_decoder(latents: Latents, path: Path) -> Decoder:
-    "The decoder that `save_decoder` kept. Raises `ValueError` if the file is damaged, or of a decoder for other weights."
+    """The decoder that `save_decoder` kept. Raises `ValueError` if the file is damaged, or of a decoder for
+    other weights."""
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata()
         decoder = Decoder(*json.loads(about["sizes"]))
         load_strict(decoder, load_weights(path))
     except Exception as error:  # safetensors raises its own kinds
-        raise ValueError(f"{path} is damaged or no decoder ({error.__cause__ or error}): delete it, and it is trained again") from error
+        raise ValueError(
+            f"{path} is damaged or no decoder ({error.__cause__ or error}): delete it, and it is trained "
+            "again"
+        ) from error
     if about["student"] != weights_checksum(latents.method.student):
-        raise ValueError(f"{path} draws the codes of other weights than this run has now: delete it, and it is trained again")
+        raise ValueError(
+            f"{path} draws the codes of other weights than this run has now: delete it, and it is trained "
+            "again"
+        )
     return decoder.eval()
 
 
@@ -499,7 +613,10 @@ def decoder_errors(
 ) -> pd.DataFrame:  # a row for each comparison: mean squared error and overlap
     "How well the decoder draws codes of images it has not seen, and edited ones."
     sample, rng = latents.sample, np.random.default_rng(seed)
-    drawn, mean = decoder.draw(sample.vectors), np.broadcast_to(sample.images.mean(0).round().astype(np.uint8), sample.images.shape)
+    drawn, mean = (
+        decoder.draw(sample.vectors),
+        np.broadcast_to(sample.images.mean(0).round().astype(np.uint8), sample.images.shape)
+    )
     chosen = rng.choice(len(sample.rows), min(n_edits, len(sample.rows)), replace=False)
     neighbours = [next(j for j in nearest(latents, sample.vectors[i], 2)[0] if j != i) for i in chosen]
     pairs = {
@@ -508,12 +625,22 @@ def decoder_errors(
         "nearest other image, against the image": (sample.images[neighbours], sample.images[chosen]),
     }
     if sample.has_symbols and latents.n_symbols > 1:
-        groups, further = rng.integers(latents.n_groups, size=len(chosen)), rng.integers(1, latents.n_symbols, size=len(chosen))
-        edits = [{int(group): int((sample.symbols[i, group] + step) % latents.n_symbols)} for i, group, step in zip(chosen, groups, further)]
+        groups, further = (
+            rng.integers(latents.n_groups, size=len(chosen)),
+            rng.integers(1, latents.n_symbols, size=len(chosen))
+        )
+        edits = [
+            {int(group): int((sample.symbols[i, group] + step) % latents.n_symbols)}
+            for i, group, step in zip(chosen, groups, further)
+        ]
         codes = np.stack([edited(sample.probabilities[i], edit).ravel() for i, edit in zip(chosen, edits)])
-        pairs["drawn from an edited code, against the nearest image"] = (decoder.draw(codes), sample.images[[nearest(latents, code, 1)[0][0] for code in codes]])
+        pairs["drawn from an edited code, against the nearest image"] = (
+            decoder.draw(codes), sample.images[[nearest(latents, code, 1)[0][0] for code in codes]]
+        )
         pairs["drawn from an edited code, against the drawing before"] = (decoder.draw(codes), drawn[chosen])
-    table = {name: ((((a / 255.0) - (b / 255.0)) ** 2).mean(), overlap(a, b)) for name, (a, b) in pairs.items()}
+    table = {
+        name: ((((a / 255.0) - (b / 255.0)) ** 2).mean(), overlap(a, b)) for name, (a, b) in pairs.items()
+    }
     return pd.DataFrame(table, index=["mean squared error", "overlap"]).T
 
 # %% ../nbs/03b_latents.ipynb #c83f51de
@@ -521,13 +648,20 @@ def telling_edits(
     latents: Latents,
     decoder: Decoder,
     n: int = 10,
-) -> list[tuple[int, int, int, np.ndarray, np.ndarray]]:  # image, group, symbol, and the drawing before and after
+) -> list[tuple[int, int, int, np.ndarray, np.ndarray]]:  # image, group, symbol, drawing before and after
     "For `n` images of the sample, the single edit that changes the decoder's drawing most; no group twice."
     found, taken = [], set()
-    for image in np.random.default_rng(0).choice(len(latents.sample.rows), min(n, latents.n_groups), replace=False):
+    for image in np.random.default_rng(0).choice(
+        len(latents.sample.rows), min(n, latents.n_groups), replace=False
+    ):
         code, own = latents.sample.probabilities[image], latents.sample.symbols[image]
-        edits = [(g, s) for g in range(latents.n_groups) if g not in taken for s in range(latents.n_symbols) if s != own[g]]
-        drawn = decoder.draw(np.stack([code.ravel(), *(edited(code, dict([edit])).ravel() for edit in edits)]))
+        edits = [
+            (g, s) for g in range(latents.n_groups) if g not in taken for s in range(latents.n_symbols)
+            if s != own[g]
+        ]
+        drawn = decoder.draw(
+            np.stack([code.ravel(), *(edited(code, dict([edit])).ravel() for edit in edits)])
+        )
         change = np.abs(drawn[1:].astype(np.int16) - drawn[0]).reshape(len(edits), -1).sum(1)
         group, symbol = edits[change.argmax()]
         taken.add(group)
@@ -536,20 +670,34 @@ def telling_edits(
 
 
 def plot_edits(latents: Latents, edits: list[tuple[int, int, int, np.ndarray, np.ndarray]]) -> Figure:
-    "Edits in columns: the image, its drawing, the drawing of the edited code, and the image whose code is nearest to that."
+    """Edits in columns: the image, its drawing, the drawing of the edited code, and the image whose code is
+    nearest to that."""
     import matplotlib.pyplot as plt
 
     sample, gap = latents.sample, ((2, 2), (2, 2), (0, 0))
     columns = []
     for image, group, symbol, before, after in edits:
         closest = nearest(latents, edited(sample.probabilities[image], {group: symbol}).ravel(), 1)[0][0]
-        columns.append(np.concatenate([np.pad(picture, gap, constant_values=255) for picture in (sample.images[image], before, after, sample.images[closest])]))
+        columns.append(
+            np.concatenate(
+                [
+                    np.pad(picture, gap, constant_values=255)
+                    for picture in (sample.images[image], before, after, sample.images[closest])
+                ]
+            )
+        )
     side = sample.images.shape[1] + 4
     fig, ax = plt.subplots(figsize=(0.85 * len(edits), 3.8))
     ax.imshow(np.concatenate(columns, 1).squeeze(), vmin=0, vmax=255)
     ax.grid(False)
-    ax.set(yticks=[side * (i + 0.5) for i in range(4)], yticklabels=["image", "drawn", "edited", "nearest"], xticks=[side * (i + 0.5) for i in range(len(edits))])
-    ax.set_xticklabels([f"group {group}\n{sample.symbols[image, group]} to {symbol}" for image, group, symbol, *_ in edits], fontsize="x-small")
+    ax.set(
+        yticks=[side * (i + 0.5) for i in range(4)], yticklabels=["image", "drawn", "edited", "nearest"],
+        xticks=[side * (i + 0.5) for i in range(len(edits))]
+    )
+    ax.set_xticklabels(
+        [f"group {group}\n{sample.symbols[image, group]} to {symbol}" for image, group, symbol, *_ in edits],
+        fontsize="x-small"
+    )
     fig.suptitle(latents.title, fontsize="x-small")
     fig.tight_layout(pad=0.4)
     return fig
@@ -561,9 +709,12 @@ class History(NamedTuple):
     title: str
     steps: list[int]
     codes: list[Codes]  # of the same `n` images, for each snapshot
-    shares: np.ndarray  # `(T, L, V)`: the share of images for which each symbol is the likeliest; empty if there are no symbols
-    table: pd.DataFrame  # a row for each snapshot; columns entropy_given_x (H(y|x), bits) and symbols_used (share of the symbols), or none
-    scores: pd.DataFrame  # of linear probes of the symbols (or z): columns step, split, factor, metric, chance, score
+    # `(T, L, V)`: the share of images for which each symbol is the likeliest; empty if there are no symbols
+    shares: np.ndarray
+    # a row for each snapshot; columns entropy_given_x (H(y|x), bits) and symbols_used (a share), or none
+    table: pd.DataFrame
+    # of linear probes of the symbols (or z): columns step, split, factor, metric, chance, score
+    scores: pd.DataFrame
 
 
 def history(
@@ -582,19 +733,31 @@ def history(
     for step, file in tqdm(run.snapshots().items(), desc="snapshots"):
         load_strict(method.student, load_weights(file))
         codes.append(codes_of(method, data, rows))
-        scores = linear_probe(method, data, ridge=config["ridge"], norm_feats=config["norm_feats"], n_sub_train=n_probe, n_sub_test=n_probe // 2, test_batch_size=n_probe, oracle=False)
+        scores = linear_probe(
+            method, data, ridge=config["ridge"], norm_feats=config["norm_feats"], n_sub_train=n_probe,
+            n_sub_test=n_probe // 2, test_batch_size=n_probe, oracle=False
+        )
         scores = scores[scores["feature"] == ("one_hot" if codes[-1].has_symbols else "encoded")]
         read.append(scores[["split", "factor", "metric", "chance", "score"]].assign(step=step))
         row = {"step": step}
         if codes[-1].has_symbols:
-            shares.append((codes[-1].symbols[..., None] == np.arange(codes[-1].probabilities.shape[2])).mean(0))
-            row |= {"entropy_given_x": float(entropy(torch.from_numpy(codes[-1].probabilities)).mean()), "symbols_used": float(usage(codes[-1].symbols, shares[-1].shape[1])[1].mean())}
+            shares.append(
+                (codes[-1].symbols[..., None] == np.arange(codes[-1].probabilities.shape[2])).mean(0)
+            )
+            row |= {
+                "entropy_given_x": float(entropy(torch.from_numpy(codes[-1].probabilities)).mean()),
+                "symbols_used": float(usage(codes[-1].symbols, shares[-1].shape[1])[1].mean())
+            }
         table.append(row)
-    return History(run_title(config), [*run.snapshots()], codes, np.array(shares), pd.DataFrame(table).set_index("step"), pd.concat(read, ignore_index=True))
+    return History(
+        run_title(config), [*run.snapshots()], codes, np.array(shares), pd.DataFrame(table).set_index("step"),
+        pd.concat(read, ignore_index=True)
+    )
 
 
 def plot_history(told: History) -> Figure:
-    "Entropy and use of symbols over the steps, and what probes read of each factor on familiar and unseen combinations, with chance."
+    """Entropy and use of symbols over the steps, and what probes read of each factor on familiar and unseen
+    combinations, with chance."""
     import matplotlib.pyplot as plt
 
     from soft_ssl.plotting import PART_COLOURS
@@ -603,13 +766,19 @@ def plot_history(told: History) -> Figure:
     fig, axes = plt.subplots(1, len(panels), figsize=(1.9 * len(panels), 2.3), squeeze=False, sharey=True)
     for ax, panel in zip(axes[0], panels):
         if panel == "code":
-            ax.plot(told.steps, told.table["entropy_given_x"] / np.log2(told.shares.shape[2]), marker=".", color="black", label="H(y|x) / largest")
+            ax.plot(
+                told.steps, told.table["entropy_given_x"] / np.log2(told.shares.shape[2]), marker=".",
+                color="black", label="H(y|x) / largest"
+            )
             ax.plot(told.steps, told.table["symbols_used"], marker=".", color="#cc79a7", label="symbols used")
             ax.set_title("code")
         else:
             scores = told.scores[told.scores["factor"] == panel]
             for part in ("iid", "test"):
-                ax.plot(told.steps, scores[scores["split"] == part]["score"], marker=".", color=PART_COLOURS[part], label=part)
+                ax.plot(
+                    told.steps, scores[scores["split"] == part]["score"], marker=".",
+                    color=PART_COLOURS[part], label=part
+                )
             ax.axhline(scores["chance"].iloc[0], color="grey", ls=":", label="chance or mean")
             ax.set_title(f"{panel} ({'accuracy' if scores['metric'].iloc[0] == 'accuracy' else 'R²'})")
         ax.set(ylim=(-0.05, 1.05), xlabel="step")

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from .bottleneck import check_at_least, gathered, n_processes, own_part
 from soft_ssl.devices import (
-    Mode, choose_mode, choose_threads, compile_encoders, ignore_signals, keep_memory, oom_advice, out_of_memory, possible_modes, process_state, release_memory, stop_signal, using_threads,
+    Mode, choose_mode, choose_threads, compile_encoders, ignore_signals, keep_memory, oom_advice,
+    out_of_memory, possible_modes, process_state, release_memory, stop_signal, using_threads,
 )
 from .factors import StoredImages
 from .method import Method, Network, Objective, Progress, collapsed
@@ -57,7 +58,9 @@ def stream_seed(
 ) -> int:  # from 0 to 2**63 - 1
     "The seed of one use of randomness. Raises `ValueError` for a negative seed."
     check_at_least(0, seed=seed)
-    return int(np.random.SeedSequence([seed, STREAMS.index(stream), number]).generate_state(1, np.uint64)[0] >> 1)
+    return int(
+        np.random.SeedSequence([seed, STREAMS.index(stream), number]).generate_state(1, np.uint64)[0] >> 1
+    )
 
 
 def batch_indices(
@@ -83,7 +86,8 @@ class Batch(NamedTuple):
 
 
 class ImageRows(Protocol):
-    "Images that are asked for by their places: a tensor of them, `StoredImages`, or what stands in their place."
+    """Images that are asked for by their places: a tensor of them, `StoredImages`, or what stands in their
+    place."""
 
     def __len__(self) -> int:
         "How many there are."
@@ -109,7 +113,9 @@ class ImageBatches:
     ):
         "Raises `ValueError` for an unknown augmentation or a number out of range."
         check_at_least(2, train_batch_size=batch_size)
-        self.images, self.view, self.batch_size, self.seed, self.labels, self.n_views = images, find_view(augment), batch_size, seed, labels, n_views
+        self.images, self.view, self.batch_size, self.seed, self.labels, self.n_views = (
+            images, find_view(augment), batch_size, seed, labels, n_views
+        )
 
     def __len__(self) -> int:
         "How many images there are."
@@ -130,7 +136,8 @@ class ImageBatches:
         return [own_part(self.view(images, generator)) for _ in range(self.n_views)]
 
     def first_views(self, number: int, device: torch.device, n: int | None = None) -> list[Tensor]:
-        "Views of a batch that is seen before the first step, other than those it is trained with: all, or the first `n`."
+        """Views of a batch that is seen before the first step, other than those it is trained with: all, or
+        the first `n`."""
         return self.views(self.images[self.index(number)].to(device), number, "first")[:n]
 
     def read(
@@ -199,7 +206,9 @@ class PictureBatches:
         "Raises `ValueError` for a number out of range."
         check_at_least(2, train_batch_size=batch_size)
         check_at_least(0, workers=workers)
-        self.pictures, self.transforms, self.batch_size, self.seed, self.workers = pictures, transforms, batch_size, seed, workers
+        self.pictures, self.transforms, self.batch_size, self.seed, self.workers = (
+            pictures, transforms, batch_size, seed, workers
+        )
 
     def __len__(self) -> int:
         "How many pictures there are."
@@ -211,9 +220,12 @@ class PictureBatches:
         return own_part(list(enumerate(indices, number * self.batch_size)))
 
     def first_views(self, number: int, device: torch.device, n: int | None = None) -> list[Tensor]:
-        "Views of a batch that is seen before the first step, other than those it is trained with: all, or the first `n`."
+        """Views of a batch that is seen before the first step, other than those it is trained with: all, or
+        the first `n`."""
         views = Views(self.pictures, self.transforms[:n], self.seed, "first")
-        return [torch.stack(seen).to(device) for seen in zip(*(views[place][0] for place in self.asked(number)))]
+        return [
+            torch.stack(seen).to(device) for seen in zip(*(views[place][0] for place in self.asked(number)))
+        ]
 
     def read(
         self,
@@ -223,13 +235,16 @@ class PictureBatches:
     ) -> Generator[Batch, None, None]:
         "Batches in a row. Closing the iterator ends the readers, who hear no signal."
         loader = DataLoader(
-            Views(self.pictures, self.transforms, self.seed), batch_sampler=map(self.asked, range(start, stop)), num_workers=self.workers,
-            worker_init_fn=ignore_signals, pin_memory=device.type == "cuda", prefetch_factor=4 if self.workers else None,
-        )  # fmt: skip
+            Views(self.pictures, self.transforms, self.seed),
+            batch_sampler=map(self.asked, range(start, stop)), num_workers=self.workers,
+            worker_init_fn=ignore_signals, pin_memory=device.type == "cuda",
+            prefetch_factor=4 if self.workers else None,
+        )
         try:
             for views, labels in loader:
                 yield Batch([view.to(device, non_blocking=True) for view in views], labels.to(device))
-        except ValueError as error:  # what a worker says comes with the way it took; its last line is the sentence
+        except ValueError as error:
+            # what a worker says comes with the way it took; its last line is the sentence
             raise ValueError(str(error).strip().split("\n")[-1].removeprefix("ValueError: ")) from error
 
 # %% ../nbs/01g_learner.ipynb #bfa02006
@@ -267,23 +282,30 @@ def make_optimizer(
     lars_clip: bool = True,  # of LARS: no layer's rate is above the learning rate (LARC)
     exclude_bias_norm: bool = False,  # biases and the weights of norms get neither weight decay nor LARS
 ) -> torch.optim.Optimizer:
-    "An optimizer of what learns in a method. LARS is that of arXiv 1708.03888, eq. 6. Raises `ValueError` for an unknown name."
+    """An optimizer of what learns in a method. LARS is that of arXiv 1708.03888, eq. 6. Raises `ValueError`
+    for an unknown name."""
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, but is {optimizer!r}")
     learnt = [p for p in method.parameters() if p.requires_grad]
     excluded = [p for p in learnt if exclude_bias_norm and p.ndim <= 1]
     adapted = [p for p in learnt if not (exclude_bias_norm and p.ndim <= 1)]
-    groups = [{"params": adapted, "weight_decay": wd}, *([{"params": excluded, "weight_decay": 0.0}] if excluded else [])]
+    groups = [
+        {"params": adapted, "weight_decay": wd},
+        *([{"params": excluded, "weight_decay": 0.0}] if excluded else [])
+    ]
     if optimizer == "LARS":
         groups[0]["always_adapt"] = True
-        return extra("timm.optim").Lars(groups, lr=lr, momentum=momentum, trust_coeff=lars_eta, trust_clip=lars_clip)
+        return extra("timm.optim").Lars(
+            groups, lr=lr, momentum=momentum, trust_coeff=lars_eta, trust_clip=lars_clip
+        )
     if optimizer == "SGD":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
     return getattr(torch.optim, optimizer)(groups, lr=lr, fused=True)
 
 # %% ../nbs/01g_learner.ipynb #273856ac
 class Callback:
-    "A concern of its own beside the loop; each of its methods is called with the learner, those of all callbacks in their order."
+    """A concern of its own beside the loop; each of its methods is called with the learner, those of all
+    callbacks in their order."""
 
     def before_fit(self, learner: Learner) -> None:
         "Before anything is computed."
@@ -332,10 +354,15 @@ class Learner:
         from accelerate.utils import DistributedDataParallelKwargs
 
         self.device = process_state().device
-        AcceleratorState._reset_state()  # no public way: a second run in one process may have another precision
+        # no public way: a second run in one process may have another precision
+        AcceleratorState._reset_state()
         ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-        self.accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=[ddp], **accelerate)
-        self.method, self.batches, self.optimizer, self.schedule, self.steps = method.to(self.device).train(), batches, optimizer, schedule, steps
+        self.accelerator = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=[ddp], **accelerate
+        )
+        self.method, self.batches, self.optimizer, self.schedule, self.steps = (
+            method.to(self.device).train(), batches, optimizer, schedule, steps
+        )
         self.accumulate, self.seed, self.callbacks = accumulate, seed, callbacks
         self.model: nn.Module = method  # until it is prepared for many processes
         self.batch: Batch | None = None  # the one that is computed
@@ -353,7 +380,9 @@ class Learner:
     @property
     def progress(self) -> Progress:
         "How far it has come."
-        return Progress(self.done, self.steps, self.done * self.accumulate * self.batches.batch_size / len(self.batches))
+        return Progress(
+            self.done, self.steps, self.done * self.accumulate * self.batches.batch_size / len(self.batches)
+        )
 
     def due(self, every: int) -> bool:
         "Whether something that is done every so many steps is done now; it always is at the end."
@@ -371,7 +400,9 @@ class Learner:
             self.model, self.optimizer = self.accelerator.prepare(self.method, self.optimizer)
             if self.done < self.steps:
                 self.call("before_steps")
-                with closing(self.batches.read(self.done * self.accumulate, self.steps * self.accumulate, self.device)) as batches:
+                with closing(
+                    self.batches.read(self.done * self.accumulate, self.steps * self.accumulate, self.device)
+                ) as batches:
                     while self.done < self.steps:
                         self.step(batches)
             self.call("after_fit")
@@ -412,7 +443,10 @@ class Learner:
 
     def agreed(self, wish: bool) -> bool:
         "Whether any process wishes it."
-        return wish if n_processes() == 1 else bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.device), "sum"))
+        return (
+            wish if n_processes() == 1
+            else bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.device), "sum"))
+        )
 
 # %% ../nbs/01g_learner.ipynb #ab60f747
 class StopSignal(Callback):
@@ -462,8 +496,14 @@ class FiniteCheck(Callback):
         if finite is None:
             finite = bool(self.finite) and all(p.isfinite().all() for p in learner.method.parameters())
         if learner.agreed(not finite):
-            kept = f"; the checkpoint from before that is kept in {self.run.path}" if self.run is not None and self.run.checkpoint_file.exists() else ""
-            raise FloatingPointError(f"the loss is not finite at or before step {learner.done}: try a lower lr or a higher tau{kept}")
+            kept = (
+                f"; the checkpoint from before that is kept in {self.run.path}" if self.run is not None
+                and self.run.checkpoint_file.exists() else ""
+            )
+            raise FloatingPointError(
+                f"the loss is not finite at or before step {learner.done}: try a lower lr or a higher "
+                f"tau{kept}"
+            )
 
 # %% ../nbs/01g_learner.ipynb #a258ed67
 class Metrics(Callback):
@@ -496,10 +536,17 @@ class Metrics(Callback):
         values = {"loss": learner.loss, **learner.method.metrics()}
         for callback in learner.callbacks:
             values |= getattr(callback, "more_metrics", {})
-        numbers = learner.accelerator.reduce(torch.stack([value.float().reshape(()) for value in values.values()]), "mean").tolist()
-        now, images = time.monotonic(), (learner.done - self.step) * learner.batches.batch_size * learner.accumulate
-        learner.row = {"step": learner.done, "epoch": learner.progress.epoch, "lr": learner.optimizer.param_groups[0]["lr"],
-                       **dict(zip(values, numbers)), "images_per_second": images / (now - self.begun)}  # fmt: skip
+        numbers = learner.accelerator.reduce(
+            torch.stack([value.float().reshape(()) for value in values.values()]), "mean"
+        ).tolist()
+        now, images = (
+            time.monotonic(), (learner.done - self.step) * learner.batches.batch_size * learner.accumulate
+        )
+        learner.row = {
+            "step": learner.done, "epoch": learner.progress.epoch,
+            "lr": learner.optimizer.param_groups[0]["lr"], **dict(zip(values, numbers)),
+            "images_per_second": images / (now - self.begun)
+        }
         self.begun, self.step = now, learner.done
         learner.rows.append(learner.row)
         if self.tracked:
@@ -520,7 +567,10 @@ class ProgressBar(Callback):
 
     def before_steps(self, learner: Learner) -> None:
         self.main = learner.accelerator.is_main_process
-        self.bar = tqdm(total=learner.steps, initial=learner.done, desc="training", unit=" steps", disable=not (self.main and self.wanted))
+        self.bar = tqdm(
+            total=learner.steps, initial=learner.done, desc="training", unit=" steps",
+            disable=not (self.main and self.wanted)
+        )
 
     def after_step(self, learner: Learner) -> None:
         self.bar.update()
@@ -531,8 +581,12 @@ class ProgressBar(Callback):
         self.bar.set_postfix(shown | {"images/s": f"{row['images_per_second']:.0f}"}, refresh=False)
         if self.main and not self.warned and set(COLLAPSE_COLUMNS) <= set(row) and collapsed(learner.rows):
             self.warned = True
-            self.bar.write(f"step {learner.done}: the representation is collapsing (std of z {row['feature_std']:.2g}, RankMe "
-                           f"{row['rankme']:.1f}): try a lower lr, a larger batch or last_norm_proj", file=sys.stderr)  # fmt: skip
+            self.bar.write(
+                f"step {learner.done}: the representation is collapsing (std of z {row['feature_std']:.2g}, "
+                "RankMe "
+                f"{row['rankme']:.1f}): try a lower lr, a larger batch or last_norm_proj",
+                file=sys.stderr
+            )
 
     def close(self, learner: Learner) -> None:
         if hasattr(self, "bar"):
@@ -598,9 +652,13 @@ def settle_norms(
     student: Network,
     batches: Iterable[Tensor],  # of images, uint8 `(B, C, H, W)` each
 ) -> Network:  # the same
-    "Gives the BatchNorms before the bottleneck the statistics of images, the mean over batches, as if it had been trained on them with a learning rate of 0."
+    """Gives the BatchNorms before the bottleneck the statistics of images, the mean over batches, as if it
+    had been trained on them with a learning rate of 0."""
     parts = nn.ModuleList([student.encoder, student.embedder])
-    norms = [norm for norm in parts.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.track_running_stats]
+    norms = [
+        norm for norm in parts.modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.track_running_stats
+    ]
     momenta, training = [norm.momentum for norm in norms], student.training
     parts.train()
     for number, images in enumerate(batches, 1):
@@ -612,7 +670,8 @@ def settle_norms(
     return student.train(training)
 
 
-SETTLING_BATCHES, SETTLING_IMAGES = 8, 1024  # at most so many batches, and no further one after so many images
+# at most so many batches, and no further one after so many images
+SETTLING_BATCHES, SETTLING_IMAGES = 8, 1024
 
 
 def settling_images(
@@ -635,7 +694,9 @@ class FirstStep(Callback):
             with learner.accelerator.autocast():
                 if (student := getattr(learner.method, "student", None)) is not None:
                     settle_norms(student, settling_images(learner.batches, learner.device))
-                learner.method.before_first_step(lambda number: learner.batches.first_views(number, learner.device))
+                learner.method.before_first_step(
+                    lambda number: learner.batches.first_views(number, learner.device)
+                )
         except (RuntimeError, MemoryError) as error:
             learner.call("on_error", error)
             raise
@@ -645,7 +706,10 @@ class CompiledEncoders(Callback):
     "Compiles the encoders, after all that they do only once."
 
     def before_fit(self, learner: Learner) -> None:
-        compile_encoders(encoders_of(learner.method), learner.batches.first_views(0, learner.device)[0], learner.accelerator.autocast)
+        compile_encoders(
+            encoders_of(learner.method), learner.batches.first_views(0, learner.device)[0],
+            learner.accelerator.autocast
+        )
 
 
 class Snapshots(Callback):
@@ -677,13 +741,16 @@ class Evaluation(Callback):
 
     def __init__(
         self,
-        evaluate: Callable[[Any], tuple[pd.DataFrame, float]],  # gives a table of scores and the one to choose by
+        # gives a table of scores and the one to choose by
+        evaluate: Callable[[Any], tuple[pd.DataFrame, float]],
         every: int = 0,  # steps between evaluations; 0: none but the first and the last
         final_only: bool = False,  # none but the last
         run: RunFolder | None = None,  # where to keep them
         check: Callable[[Learner], None] = lambda learner: None,  # raises where there is nothing to evaluate
     ):
-        self.function, self.every, self.final_only, self.run, self.check = evaluate, every, final_only, run, check
+        self.function, self.every, self.final_only, self.run, self.check = (
+            evaluate, every, final_only, run, check
+        )
         self.best = -math.inf
 
     def before_fit(self, learner: Learner) -> None:
@@ -741,7 +808,9 @@ def from_environment(
         check_not_negative(**{name: float(word)})
         return float(word)
     except ValueError:
-        raise ValueError(f"the environment variable {name} must be a number of at least 0, but is {word!r}") from None
+        raise ValueError(
+            f"the environment variable {name} must be a number of at least 0, but is {word!r}"
+        ) from None
 
 
 class Resume(Callback):
@@ -756,25 +825,33 @@ class Resume(Callback):
         if learner.resumed:
             learner.done = self.restore(learner)
         if main:
-            self.run.truncate_after(learner.done if learner.resumed else -1)  # -1: of one that was killed before its first checkpoint
+            # -1: of one that was killed before its first checkpoint
+            self.run.truncate_after(learner.done if learner.resumed else -1)
         learner.accelerator.wait_for_everyone()
 
     def restore(self, learner: Learner) -> int:  # steps that are done
-        "Fills method, optimizer and callbacks from the checkpoint. Raises `ValueError` if it is damaged or of other options."
-        state = self.run.load_checkpoint("cpu" if learner.device.type == "cpu" else learner.device)  # torch.load does not know `cpu:0`
+        """Fills method, optimizer and callbacks from the checkpoint. Raises `ValueError` if it is damaged or
+        of other options."""
+        # torch.load does not know `cpu:0`
+        state = self.run.load_checkpoint("cpu" if learner.device.type == "cpu" else learner.device)
         try:
             load_strict(learner.method, state["method"])
             learner.optimizer.load_state_dict(state["optimizer"])
             for name, part in stateful(learner).items():
                 part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self.run.checkpoint_file} does not fit this method: reload with the options it was trained with") from error
+            raise ValueError(
+                f"{self.run.checkpoint_file} does not fit this method: reload with the options it was "
+                "trained with"
+            ) from error
         return state["step"]
 
 
 def stateful(learner: Learner) -> dict[str, Any]:
     "What has a state besides method and optimizer: callbacks, and the scaler of fp16."
-    parts = {type(callback).__name__: callback for callback in learner.callbacks if hasattr(callback, "state_dict")}
+    parts = {
+        type(callback).__name__: callback for callback in learner.callbacks if hasattr(callback, "state_dict")
+    }
     return parts if learner.accelerator.scaler is None else parts | {"scaler": learner.accelerator.scaler}
 
 
@@ -785,7 +862,8 @@ class Checkpoints(Callback):
         self,
         run: RunFolder,
         seconds: float = SECONDS_BETWEEN_CHECKPOINTS,  # between two, or more where saving takes long
-        check: Callable[[Learner], None] = lambda learner: None,  # raises where the weights are not worth keeping
+        # raises where the weights are not worth keeping
+        check: Callable[[Learner], None] = lambda learner: None,
         keep_best: bool = False,  # the last weights are the best ones: nothing else chooses them
     ):
         self.run, self.seconds, self.check, self.keep_best = run, seconds, check, keep_best
@@ -798,12 +876,18 @@ class Checkpoints(Callback):
 
     def after_step(self, learner: Learner) -> None:
         at_once = learner.stopping or learner.evaluated
-        if at_once or (learner.row is not None and not learner.last and learner.agreed(self.waited_enough(learner))):
+        if (
+            at_once
+            or (learner.row is not None and not learner.last and learner.agreed(self.waited_enough(learner)))
+        ):
             self.save(learner)
 
     def waited_enough(self, learner: Learner) -> bool:
         "Whether the last checkpoint is old enough, by the first process's clock."
-        return learner.accelerator.is_main_process and time.monotonic() - self.begun > max(self.seconds, self.took / SAVING_SHARE)
+        return (
+            learner.accelerator.is_main_process
+            and time.monotonic() - self.begun > max(self.seconds, self.took / SAVING_SHARE)
+        )
 
     def after_fit(self, learner: Learner) -> None:
         if self.start < learner.steps:
@@ -841,10 +925,14 @@ class MemoryAdvice(Callback):
                 with closing(fewer.read(learner.done, learner.done + 1, learner.device)) as found:
                     part = next(found)
             else:
-                part = Batch([view[:n] for view in batch.views], None if batch.labels is None else batch.labels[:n])
+                part = Batch(
+                    [view[:n] for view in batch.views], None if batch.labels is None else batch.labels[:n]
+                )
             learner.compute(part, learner.progress, learner.done)
 
-        raise MemoryError(oom_advice(learner.batches.batch_size, attempt, max(2, len(learner.batches)))) from None
+        raise MemoryError(
+            oom_advice(learner.batches.batch_size, attempt, max(2, len(learner.batches)))
+        ) from None
 
 
 class OnlineProbe(Callback):
@@ -907,17 +995,32 @@ def check_fit(
     for name, choices in (("scheduler", SCHEDULERS), ("optimizer", OPTIMIZERS)):
         if values[name] not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {values[name]!r}")
-    for name, least in (("max_steps", 0), ("epochs", 0), ("accumulate", 1), ("log_every", 1), ("seed", 0), ("warmup_steps", 0), ("eval_every", 0), ("snapshot_every", 0)):
+    for name, least in (
+        ("max_steps", 0), ("epochs", 0), ("accumulate", 1), ("log_every", 1), ("seed", 0),
+        ("warmup_steps", 0), ("eval_every", 0), ("snapshot_every", 0)
+    ):
         check_at_least(least, **{name: values[name]})
-    check_not_negative(**{name: values[name] for name in ("lr", "min_lr", "wd", "momentum", "warmup_epochs", "lars_eta", "probe_lr")})
+    check_not_negative(
+        **{
+            name: values[name]
+            for name in ("lr", "min_lr", "wd", "momentum", "warmup_epochs", "lars_eta", "probe_lr")
+        }
+    )
     processes = process_state().num_processes
     if batch_size < 2 or batch_size % processes or batch_size < 2 * processes:
-        raise ValueError(f"train_batch_size must be at least 2{'' if processes == 1 else f' on each of {processes} processes, and a multiple of them'}, but is {batch_size}")
+        raise ValueError(
+            "train_batch_size must be at least "
+            f"2{'' if processes == 1 else f' on each of {processes} processes, and a multiple of them'}, but "
+            f"is {batch_size}"
+        )
 
 
 def encoders_of(method: Objective) -> list[nn.Module]:
     "The student's, and the teacher's; an objective without a student has none."
-    return [network.encoder for network in (getattr(method, "student", None), getattr(method, "teacher", None)) if network is not None]
+    return [
+        network.encoder for network in (getattr(method, "student", None), getattr(method, "teacher", None))
+        if network is not None
+    ]
 
 
 def mode_of(
@@ -927,31 +1030,47 @@ def mode_of(
     compile: str,  # off, on or auto
     steps: int,  # of the whole run
 ) -> Mode:
-    "The precision a method is trained in, and whether its encoders are compiled: under `auto` the fastest by a few timed steps. An encoder with kernels of its own is not compiled, as it would go without them."
+    """The precision a method is trained in, and whether its encoders are compiled: under `auto` the fastest
+    by a few timed steps. An encoder with kernels of its own is not compiled, as it would go without them."""
     device, encoders = process_state().device, encoders_of(method)
-    if compile == "auto" and any(part.uses_kernels(device) for encoder in encoders for part in encoder.modules() if isinstance(part, CNN)):
-        compile = "off"  # which is what timing came to on every machine so far, and compiling takes most of a minute
-    return choose_mode(encoders, lambda: batches.first_views(0, device)[0], possible_modes(precision, compile, steps, device))
+    if (
+        compile == "auto"
+        and any(
+            part.uses_kernels(device) for encoder in encoders for part in encoder.modules()
+            if isinstance(part, CNN)
+        )
+    ):
+        # which is what timing came to on every machine so far, and compiling takes most of a minute
+        compile = "off"
+    return choose_mode(
+        encoders, lambda: batches.first_views(0, device)[0], possible_modes(precision, compile, steps, device)
+    )
 
 
 def fit(
     method: Objective,
-    images: Tensor | StoredImages | ImageBatches | PictureBatches,  # uint8 `(N, C, H, W)`, in memory or in a file; or batches of them
+    # uint8 `(N, C, H, W)`, in memory or in a file; or batches of them
+    images: Tensor | StoredImages | ImageBatches | PictureBatches,
     run: RunFolder | None = None,  # where to keep metrics and checkpoints; None keeps nothing
-    evaluate: Callable[[Any], tuple[pd.DataFrame, float]] | None = None,  # gives a table of scores and the one to choose by
+    # gives a table of scores and the one to choose by
+    evaluate: Callable[[Any], tuple[pd.DataFrame, float]] | None = None,
     reload: bool = False,  # go on from the run's last checkpoint
-    online: nn.Module | None = None,  # online probes, which learn beside it: from features, logits and labels to a loss and metrics
+    # online probes, which learn beside it: from features, logits and labels to a loss and metrics
+    online: nn.Module | None = None,
     seed: int = 0,  # of the order of images, the views and the noise, at least 0
-    max_steps: int = 500,  # steps of the whole run, those before a reload counted in; 0 takes those of `epochs`
+    # steps of the whole run, those before a reload counted in; 0 takes those of `epochs`
+    max_steps: int = 500,
     epochs: int = 0,  # times that all images are seen, where max_steps is 0
     warmup_steps: int = 0,  # of the learning rate
-    warmup_epochs: float = 0.0,  # the same in epochs, in place of warmup_steps if above 0; a shorter run does not get to its end
+    # the same in epochs, in place of warmup_steps if above 0; a shorter run does not get to its end
+    warmup_epochs: float = 0.0,
     train_batch_size: int = 32,  # images at a time, over all processes
     accumulate: int = 1,  # batches a step
     augment: str = "resize",  # none, resize, crop, gaussian or color
     lr: float = 1e-3,  # learning rate
     min_lr: float = 0.0,  # learning rate where a warm-up begins and a cosine ends
-    scale_lr: bool = False,  # learning rates are for 256 images at a time, over all processes; accumulated batches do not count
+    # learning rates are for 256 images at a time, over all processes; accumulated batches do not count
+    scale_lr: bool = False,
     wd: float = 0.0,  # weight decay
     optimizer: str = "AdamW",  # AdamW, Adam, SGD or LARS
     momentum: float = 0.9,  # of SGD and LARS
@@ -970,28 +1089,44 @@ def fit(
     show_progress: bool = True,  # a bar with the time left, and in a notebook a plot that grows
     tracker: str = "none",  # none, tensorboard, wandb or trackio: where Accelerate sends the metrics as well
 ) -> pd.DataFrame:  # the metrics, a row for each logged step
-    "Trains a method. Raises `FloatingPointError` if the loss is not finite, `Stopped` after it was asked to stop."
+    """Trains a method. Raises `FloatingPointError` if the loss is not finite, `Stopped` after it was asked to
+    stop."""
     import pandas as pd
 
-    batches = ImageBatches(images, augment, train_batch_size, seed) if isinstance(images, (Tensor, StoredImages)) else images
-    check_fit(batches.batch_size, scheduler=scheduler, optimizer=optimizer, max_steps=max_steps, epochs=epochs, accumulate=accumulate, log_every=log_every, seed=seed,
-              warmup_steps=warmup_steps, eval_every=eval_every, snapshot_every=snapshot_every, lr=lr, min_lr=min_lr, wd=wd, momentum=momentum,
-              warmup_epochs=warmup_epochs, lars_eta=lars_eta, probe_lr=probe_lr)  # fmt: skip
+    batches = (
+        ImageBatches(images, augment, train_batch_size, seed) if isinstance(images, (Tensor, StoredImages))
+        else images
+    )
+    check_fit(
+        batches.batch_size, scheduler=scheduler, optimizer=optimizer, max_steps=max_steps, epochs=epochs,
+        accumulate=accumulate, log_every=log_every, seed=seed, warmup_steps=warmup_steps,
+        eval_every=eval_every, snapshot_every=snapshot_every, lr=lr, min_lr=min_lr, wd=wd, momentum=momentum,
+        warmup_epochs=warmup_epochs, lars_eta=lars_eta, probe_lr=probe_lr
+    )
     seconds = from_environment("SOFT_SSL_CHECKPOINT_SECONDS", SECONDS_BETWEEN_CHECKPOINTS)
     if tracker != "none" and importlib.util.find_spec(tracker) is None:
-        raise ValueError(f"tracker {tracker} is not installed: pip install {tracker}, or leave the option away")
+        raise ValueError(
+            f"tracker {tracker} is not installed: pip install {tracker}, or leave the option away"
+        )
     device = process_state().device
     keep_memory(device)
     steps, per_epoch = count_steps(len(batches), batches.batch_size, accumulate, max_steps, epochs)
     warmup = round(warmup_epochs * per_epoch) if warmup_epochs else warmup_steps
     scale = batches.batch_size / 256 if scale_lr else 1.0
     mode = mode_of(method, batches, precision, compile, steps)
-    threads = choose_threads(threads, encoders_of(method), lambda: batches.first_views(0, device)[0], mode.precision)
+    threads = choose_threads(
+        threads, encoders_of(method), lambda: batches.first_views(0, device)[0], mode.precision
+    )
     finite = FiniteCheck(log_every, run)
-    watching: list[Callback] = [StopSignal(), *([] if online is None else [OnlineProbe(online, scale * probe_lr)])]
+    watching: list[Callback] = [
+        StopSignal(), *([] if online is None else [OnlineProbe(online, scale * probe_lr)])
+    ]
     if run is not None:
         watching.append(Resume(run, reload))
-    watching += [finite, Metrics(log_every, run, tracker != "none"), ProgressBar(show_progress), LivePlot(show_progress), FirstStep(), MemoryAdvice()]
+    watching += [
+        finite, Metrics(log_every, run, tracker != "none"), ProgressBar(show_progress),
+        LivePlot(show_progress), FirstStep(), MemoryAdvice()
+    ]
     if mode.compile:
         watching.append(CompiledEncoders())
     if snapshot_every and run is not None:
@@ -1001,10 +1136,14 @@ def fit(
     if run is not None:
         watching.append(Checkpoints(run, seconds, finite.check, keep_best=evaluate is None))
     learner = Learner(
-        method, batches, make_optimizer(method, optimizer, lr, wd, momentum, lars_eta, lars_clip, exclude_bias_norm),
-        lambda step: scale * learning_rate(step, lr, warmup, steps, scheduler, min_lr), steps, accumulate, mode.precision, seed, watching,
-        **({} if tracker == "none" else dict(log_with=tracker, project_dir=None if run is None else run.path)),
-    )  # fmt: skip
+        method, batches,
+        make_optimizer(method, optimizer, lr, wd, momentum, lars_eta, lars_clip, exclude_bias_norm),
+        lambda step: scale * learning_rate(step, lr, warmup, steps, scheduler, min_lr), steps, accumulate,
+        mode.precision, seed, watching,
+        **(
+            {} if tracker == "none" else dict(log_with=tracker, project_dir=None if run is None else run.path)
+        ),
+    )
     with using_threads(torch.get_num_threads() if threads == "default" else int(threads)):
         try:
             learner.fit()

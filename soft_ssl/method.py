@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .bottleneck import VQ, Bottleneck, Code, Continuous, GumbelSoftmax, Softmax, check_at_least, code_metrics, full_precision
+from .bottleneck import VQ, Bottleneck, Code, Continuous, GumbelSoftmax, Softmax, check_at_least
+from .bottleneck import code_metrics, full_precision
 from .files import find_named
 from .networks import MLP_WIDTH, Encoder, at_least_float32, head, make_encoder
 from .quantizers import BSQ, FSQ, LFQ, LatentQuantization, ResidualVQ, SimVQ, TopK
@@ -55,7 +56,9 @@ class Network(nn.Module):
         projector: nn.Module,  # reads its embedding
     ):
         super().__init__()
-        self.encoder, self.embedder, self.bottleneck, self.projector = encoder, embedder, bottleneck, projector
+        self.encoder, self.embedder, self.bottleneck, self.projector = (
+            encoder, embedder, bottleneck, projector
+        )
 
     def forward(
         self,
@@ -81,7 +84,9 @@ class Network(nn.Module):
         logits = self.embedder(encoded).chunk(len(views))
         codes = [self.bottleneck(part, tau) for part, tau in zip(logits, taus)]
         projected = self.projector(torch.cat([code.embedding for code in codes]))
-        return [Output(*parts) for parts in zip(encoded.chunk(len(views)), codes, projected.chunk(len(views)))]
+        return [
+            Output(*parts) for parts in zip(encoded.chunk(len(views)), codes, projected.chunk(len(views)))
+        ]
 
     @torch.no_grad()
     def read(self, images: Tensor, tau: float | None = None) -> tuple[Tensor, Code]:
@@ -94,7 +99,7 @@ class Network(nn.Module):
     def features(
         self,
         images: Tensor,  # uint8 `(B, C, H, W)`
-    ) -> dict[str, Tensor]:  # `encoded` (B, D), `embedding` (B, the bottleneck's `out_features`) and, where there are symbols, `one_hot` (B, L·V)
+    ) -> dict[str, Tensor]:  # `encoded` (B, D), `embedding` (B, out_features), maybe `one_hot` (B, L·V)
         "What a probe reads."
         encoded, code = self.read(images)
         features, one_hot = {"encoded": encoded, "embedding": code.embedding}, code.one_hot
@@ -106,21 +111,26 @@ def output_width(
     width: int,  # of what it reads
 ) -> int:
     "How wide its output is: that of its last layer that has a width, or of its input where none has."
-    widths = [getattr(layer, "out_features", None) or getattr(layer, "num_features", None) for layer in module.modules()]
+    widths = [
+        getattr(layer, "out_features", None) or getattr(layer, "num_features", None)
+        for layer in module.modules()
+    ]
     return ([width] + [w for w in widths if w])[-1]
 
 # %% ../nbs/01f_method.ipynb #a2c49367
 def effective_rank(
     values: Tensor,  # `(D,)`, not negative: singular values
 ) -> Tensor:  # scalar, from 1 to D
-    "How many directions values of this size amount to (Roy and Vetterli 2007): the exponential of the entropy of their shares."
+    """How many directions values of this size amount to (Roy and Vetterli 2007): the exponential of the
+    entropy of their shares."""
     return torch.special.entr(values / values.sum().clamp_min(1e-12)).sum().exp()
 
 
 def rankme(
     encoded: Tensor,  # `(B, D)`
 ) -> Tensor:  # scalar, from 1 to min(B - 1, D)
-    "RankMe (arXiv 2210.02885, eqs. 1 and 2) after the mean is taken away: how many directions a batch of vectors uses."
+    """RankMe (arXiv 2210.02885, eqs. 1 and 2) after the mean is taken away: how many directions a batch of
+    vectors uses."""
     return effective_rank(torch.linalg.svdvals(encoded.float() - encoded.float().mean(0)))
 
 
@@ -130,7 +140,8 @@ LEAST_SPREAD, LEAST_RANK = 0.01, 1.5
 def collapsed(
     rows: list[dict[str, float]],  # of metrics, first to last
 ) -> bool:
-    "Whether the spread fell under a hundredth of what it was at first, or little more than one direction is left."
+    """Whether the spread fell under a hundredth of what it was at first, or little more than one direction is
+    left."""
     return rows[-1]["feature_std"] < LEAST_SPREAD * rows[0]["feature_std"] or rows[-1]["rankme"] < LEAST_RANK
 
 # %% ../nbs/01f_method.ipynb #6b25e5b6
@@ -151,7 +162,8 @@ START = Progress()
 
 
 class Objective(nn.Module):
-    "Anything that a loop can train: its `forward` gives the loss of a batch. What else a loop asks for does nothing here."
+    """Anything that a loop can train: its `forward` gives the loss of a batch. What else a loop asks for does
+    nothing here."""
 
     student: Network  # what snapshots keep and what is compiled: an objective without one goes without these
     seen: Output  # of the first view of the batch before: what online probes read
@@ -168,7 +180,8 @@ class Objective(nn.Module):
         "Between the gradients and the step of the optimizer."
 
     def before_first_step(self, views: Callable[[int], Sequence[Tensor]]) -> None:
-        "Before a run's first step, with a function that gives the views of a batch for each number from 0 on."
+        """Before a run's first step, with a function that gives the views of a batch for each number from 0
+        on."""
 
 
 class Method(Objective):
@@ -176,16 +189,20 @@ class Method(Objective):
 
     has_teacher = False  # whether targets come from a moving average of the student
     freeze_epochs: float = 0  # epochs in which what `frozen` gives does not learn
-    part_defaults: ClassVar[dict[str, Any]] = {}  # options of `make_parts` that have other defaults in this method
+    # options of `make_parts` that have other defaults in this method
+    part_defaults: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
         student: Network,
-        predictor: nn.Module | None = None,  # from a projection to the prediction of a target; None: the projection itself
-        tau_teacher: float = 1.0,  # temperature of the teacher's bottleneck; without a teacher, of the second view
+        # from a projection to the prediction of a target; None: the projection itself
+        predictor: nn.Module | None = None,
+        # temperature of the teacher's bottleneck; without a teacher, of the second view
+        tau_teacher: float = 1.0,
         ema: float = 0.99,  # m, how much of itself the teacher keeps at a step, from 0 to 1
         ema_end: float = 0.0,  # where a cosine takes m over the run; 0 leaves it at `ema`
-        pass_views_together: bool = False,  # one forward pass of both views, so that BatchNorm sees twice the batch
+        # one forward pass of both views, so that BatchNorm sees twice the batch
+        pass_views_together: bool = False,
     ):
         "Raises `ValueError` naming an option that is out of range."
         super().__init__()
@@ -215,10 +232,14 @@ class Method(Objective):
         views: Sequence[Tensor],  # uint8 `(B, C, H, W)`: two large views, then small ones if there are any
         progress: Progress = START,
     ) -> Tensor:  # scalar: the loss to minimise
-        "One step's loss: `loss` of predictions and targets, plus what the bottleneck wants, the mean of the first two views."
+        """One step's loss: `loss` of predictions and targets, plus what the bottleneck wants, the mean of the
+        first two views."""
         outputs = self.forward_views(views)
         predicted = [at_least_float32(self.predictor(output.projected)) for output in outputs]
-        targets = self.forward_teacher(views[:2]) if self.has_teacher else [output.projected for output in outputs[:2]]
+        targets = (
+            self.forward_teacher(views[:2]) if self.has_teacher
+            else [output.projected for output in outputs[:2]]
+        )
         with full_precision(views[0]):
             method_loss = self.loss(predicted, [at_least_float32(target) for target in targets], progress)
         bottleneck_loss = (outputs[0].code.loss + outputs[1].code.loss) / 2
@@ -229,7 +250,8 @@ class Method(Objective):
     def loss(
         self,
         predicted: list[Tensor],  # `(B, projection_dim)` each: what the predictor makes of each view
-        targets: list[Tensor],  # of the first two views: what the teacher's projector says, or without a teacher the student's
+        # of the first two views: what the teacher's projector says, or without a teacher the student's
+        targets: list[Tensor],
         progress: Progress,
     ) -> Tensor:  # scalar
         "What a method is; a subclass says it."
@@ -237,7 +259,9 @@ class Method(Objective):
 
     def forward_views(self, views: Sequence[Tensor]) -> list[Output]:
         "The student's outputs for all views."
-        taus = [self.tau_teacher if number == 1 and not self.has_teacher else None for number in range(len(views))]
+        taus = [
+            self.tau_teacher if number == 1 and not self.has_teacher else None for number in range(len(views))
+        ]
         if self.pass_views_together:
             return self.student.forward_together(views[:2], taus) + [self.student(view) for view in views[2:]]
         return [self.student(view, tau) for view, tau in zip(views, taus)]
@@ -246,12 +270,16 @@ class Method(Objective):
     def forward_teacher(self, views: Sequence[Tensor]) -> list[Tensor]:
         "What the teacher's projector makes of the large views."
         if self.pass_views_together:
-            return [output.projected for output in self.teacher.forward_together(views, [self.tau_teacher] * len(views))]
+            return [
+                output.projected
+                for output in self.teacher.forward_together(views, [self.tau_teacher] * len(views))
+            ]
         return [self.teacher(view, self.tau_teacher).projected for view in views]
 
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:
-        "Scalars worth a curve, of the step before: what the bottleneck wanted, entropies of the code in bits, spread and rank of z. Computed when they are logged."
+        """Scalars worth a curve, of the step before: what the bottleneck wanted, entropies of the code in
+        bits, spread and rank of z. Computed when they are logged."""
         encoded, code, _ = self.seen
         of_code = getattr(self.student.bottleneck, "metrics", code_metrics)(code)
         spread = {"feature_std": encoded.float().std(0).mean(), "rankme": rankme(encoded)}
@@ -262,7 +290,8 @@ class Method(Objective):
         "Moves the teacher, if there is one, a little towards the student."
         if self.has_teacher:
             m = self.ema_end - (self.ema_end - self.ema) * (1 + np.cos(np.pi * progress.done)) / 2
-            torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - m)  # what PyTorch's optimizers use, all tensors at once
+            # what PyTorch's optimizers use, all tensors at once
+            torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - m)
 
     def frozen(self) -> nn.Module | None:
         "What does not learn in the first `freeze_epochs` epochs."
@@ -284,7 +313,8 @@ class Method(Objective):
         bottleneck = self.student.bottleneck
         if not getattr(bottleneck, "warm_up_batches", 0):
             return
-        untouched = copy.deepcopy(self.student)  # in training mode, as it will be, without moving this one's BatchNorms
+        # in training mode, as it will be, without moving this one's BatchNorms
+        untouched = copy.deepcopy(self.student)
         for number in range(bottleneck.warm_up_batches):
             points = torch.cat([untouched.embedder(untouched.encoder(view)) for view in views(number)[:2]])
             bottleneck.warm_up(at_least_float32(points), first=number == 0)
@@ -300,10 +330,12 @@ class Method(Objective):
 
 # %% ../nbs/01f_method.ipynb #31f424b2
 BOTTLENECKS: dict[str, type[Bottleneck]] = {
-    "Continuous": Continuous, "Softmax": Softmax, "GumbelSoftmax": GumbelSoftmax, "VQ": VQ, "FSQ": FSQ, "LFQ": LFQ, "BSQ": BSQ, "SimVQ": SimVQ, "ResidualVQ": ResidualVQ,
+    "Continuous": Continuous, "Softmax": Softmax, "GumbelSoftmax": GumbelSoftmax, "VQ": VQ, "FSQ": FSQ,
+    "LFQ": LFQ, "BSQ": BSQ, "SimVQ": SimVQ, "ResidualVQ": ResidualVQ,
     "LatentQuantization": LatentQuantization, "TopK": TopK,
-}  # fmt: skip
-SHARED_NAMES = ("n_features", "n_groups", "n_symbols", "tau", "hard")  # that bottlenecks' constructors have in common
+}
+# that bottlenecks' constructors have in common
+SHARED_NAMES = ("n_features", "n_groups", "n_symbols", "tau", "hard")
 
 
 def bottleneck_class(
@@ -322,14 +354,18 @@ def make_bottleneck(
     hard: bool,
     **own: Any,  # what else its constructor takes
 ) -> Bottleneck:
-    "Calls a bottleneck's constructor with those of `SHARED_NAMES` that it has. Raises `ValueError` if the code could not fit into a memory."
+    """Calls a bottleneck's constructor with those of `SHARED_NAMES` that it has. Raises `ValueError` if the
+    code could not fit into a memory."""
     cls = bottleneck_class(bottleneck)
     has = inspect.signature(cls).parameters
     if unknown := set(own) - set(has):
         raise ValueError(f"{bottleneck} has no option {min(unknown)}; it has {', '.join(has)}")
     shared = {"n_features": width, "n_groups": n_groups, "n_symbols": n_symbols, "tau": tau, "hard": hard}
     if n_groups * n_symbols >= 2**40:
-        raise ValueError(f"the code would have {n_groups * n_symbols:,} numbers, more than a memory holds: lower n_groups or n_symbols")
+        raise ValueError(
+            f"the code would have {n_groups * n_symbols:,} numbers, more than a memory holds: lower n_groups "
+            "or n_symbols"
+        )
     return cls(**{name: value for name, value in shared.items() if name in has}, **own)
 
 
@@ -337,12 +373,14 @@ def make_parts(
     image_shape: tuple[int, int, int],  # height, width, channels
     mean: Tensor | Sequence[float],  # `(C,)`: channel mean of the training images, on [0, 1]
     std: Tensor | Sequence[float],  # `(C,)`: their standard deviation
-    bottleneck: str = "Softmax",  # the bottleneck: Continuous, Softmax, GumbelSoftmax, VQ, FSQ, LFQ, BSQ, SimVQ, ResidualVQ, LatentQuantization, TopK, or the import path of a class
+    # Continuous, Softmax, GumbelSoftmax, VQ, FSQ, LFQ, BSQ, SimVQ, ResidualVQ, LatentQuantization, TopK
+    bottleneck: str = "Softmax",
     n_groups: int = 128,  # L, groups of the code
     n_symbols: int = 16,  # V, symbols in a group
     tau: float = 1.0,  # temperature of the student's bottleneck
     hard: bool = False,  # one-hot codes forward, soft gradient backward
-    encoder: str | nn.Module = "CNN",  # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm; or a module with `num_features`
+    # CNN, ResNet10, ResNet18, ResNet50, or the name of a model of timm; or a module with `num_features`
+    encoder: str | nn.Module = "CNN",
     h_dim: int = 64,  # channels of the CNN's first convolution
     feature_dim: int = 128,  # width of z; 0 takes that of the encoder itself, without a linear layer
     last_enc_bn: bool = False,  # BatchNorm on z; in the CNN before its last mean-pool
@@ -361,9 +399,13 @@ def make_parts(
     activation: str = "ReLU",  # of an MLP: ReLU or GELU
     **own: Any,  # what else the bottleneck's constructor takes
 ) -> tuple[Network, nn.Module]:  # student and predictor
-    "Builds a student, and the predictor behind it. Raises `ValueError` naming an option that is out of range."
+    """Builds a student, and the predictor behind it. Raises `ValueError` naming an option that is out of
+    range."""
     # first, so that a seed gives the same encoder whatever its bottleneck draws
-    from_images: Any = encoder if isinstance(encoder, nn.Module) else make_encoder(image_shape, mean, std, encoder, h_dim, feature_dim, last_enc_bn)
+    from_images: Any = (
+        encoder if isinstance(encoder, nn.Module)
+        else make_encoder(image_shape, mean, std, encoder, h_dim, feature_dim, last_enc_bn)
+    )
     width = from_images.num_features
     coder = make_bottleneck(bottleneck, width, n_groups, n_symbols, tau, hard, **own)
     mlp: dict[str, Any] = dict(inner_norm=inner_norm, bias=last_bias, activation=activation)
@@ -371,6 +413,15 @@ def make_parts(
         from_images,
         head(embedder, width, coder.in_features, last_norm_emb, last_bn_affine),
         coder,
-        head(projector, coder.out_features, projection_dim or width, last_norm_proj, last_bn_affine, projector_hidden, projector_depth, **mlp),
+        head(
+            projector, coder.out_features, projection_dim or width, last_norm_proj, last_bn_affine,
+            projector_hidden, projector_depth, **mlp
+        ),
     )
-    return student, head(predictor, projection_dim or width, projection_dim or width, norm=False, hidden=predictor_hidden, **mlp)
+    return (
+        student,
+        head(
+            predictor, projection_dim or width, projection_dim or width, norm=False, hidden=predictor_hidden,
+            **mlp
+        )
+    )

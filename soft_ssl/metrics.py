@@ -54,7 +54,8 @@ def code_distance(
     other: Tensor,  # `(n, D)`
     feature: str,  # encoded, embedding or one_hot
 ) -> np.ndarray:  # `(n,)`
-    "Cosine distance of z, Euclidean distance of the soft code, and for symbols in how many groups they differ."
+    """Cosine distance of z, Euclidean distance of the soft code, and for symbols in how many groups they
+    differ."""
     if feature == "encoded":
         return (1 - F.cosine_similarity(one, other)).cpu().numpy()
     if feature == "one_hot":
@@ -104,7 +105,8 @@ def toposim(
     sample_seed: int = 0,  # of the pairs
     test_batch_size: int = 256,  # images at a time
 ) -> pd.DataFrame:  # columns feature, split, factor, metric, score, low, high
-    "Topographic similarity of every feature, on familiar (iid), unseen (ood: val and test) and all combinations."
+    """Topographic similarity of every feature, on familiar (iid), unseen (ood: val and test) and all
+    combinations."""
     import pandas as pd
 
     check_at_least(10, n_pairs=n_pairs)
@@ -122,7 +124,9 @@ def toposim(
         pairs = rng.permutation(rows)[
             : 2 * min(n_pairs, len(rows) // 2)
         ]  # a pair is two neighbours of this list
-        batches = feature_batches(method, data, pairs, "no", 2 * max(1, test_batch_size // 2), f"pairs of {part}")
+        batches = feature_batches(
+            method, data, pairs, "no", 2 * max(1, test_batch_size // 2), f"pairs of {part}"
+        )
         distances: dict[str, list[np.ndarray]] = {}
         for features, values in batches:
             distances.setdefault("factors", []).append(
@@ -132,7 +136,9 @@ def toposim(
                 distances.setdefault(name, []).append(code_distance(x[::2], x[1::2], name))
         told = {name: np.concatenate(parts) for name, parts in distances.items()}
         if not all(np.isfinite(apart).all() for apart in told.values()):
-            raise ValueError("the codes hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?")
+            raise ValueError(
+                "the codes hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?"
+            )
         for name in [name for name in told if name != "factors"]:
             table.append(
                 (
@@ -183,7 +189,9 @@ def check_codes(
 ) -> None:
     "Raises `ValueError` for codes that are not finite, or not as many as the values."
     if not np.isfinite(codes).all():
-        raise ValueError("the codes hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?")
+        raise ValueError(
+            "the codes hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?"
+        )
     if len(codes) != len(values):
         raise ValueError(f"there are {len(codes)} codes for {len(values)} rows of factor values")
 
@@ -199,13 +207,17 @@ def information(
     codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
     values: np.ndarray,  # `(n, F)` factor values
 ) -> np.ndarray:  # `(L, F)`, in bits; independent columns read 0 within noise, on both sides of it
-    "Mutual information of each group with each factor, adjusted for chance (Vinh et al. 2010, eq. 6). Raises `ValueError` for NaN."
+    """Mutual information of each group with each factor, adjusted for chance (Vinh et al. 2010, eq. 6).
+    Raises `ValueError` for NaN."""
     from sklearn.metrics import adjusted_mutual_info_score
 
     check_codes(codes, values)
     groups, factors = list(as_symbols(codes).T), list(values.T)
     most = np.minimum.outer([bits_of(group) for group in groups], [bits_of(factor) for factor in factors])
-    share = [[adjusted_mutual_info_score(group, factor, average_method="min") for factor in factors] for group in groups]
+    share = [
+        [adjusted_mutual_info_score(group, factor, average_method="min") for factor in factors]
+        for group in groups
+    ]
     return most * np.array(share)
 
 # %% ../nbs/03a_metrics.ipynb #a0fd7d08
@@ -213,8 +225,9 @@ def varying(
     codes: np.ndarray,  # `(n, L)`
     values: np.ndarray,  # `(n, F)`
     seed: int = 0,  # of the shuffle
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # codes `(n, L)`; values `(n, G)` of the factors that vary, G at most F; which these are `(G,)`
-    "Rows in an order that does not depend on theirs, without constant factors. Raises `ValueError` for NaN, or if no factor varies."
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # codes `(n, L)`; values `(n, G)` that vary; which `(G,)`
+    """Rows in an order that does not depend on theirs, without constant factors. Raises `ValueError` for NaN,
+    or if no factor varies."""
     check_codes(codes, values)
     kept = np.flatnonzero((values != values[:1]).any(0))
     if len(kept) == 0:
@@ -227,7 +240,8 @@ def varying(
 def active(
     codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
 ) -> np.ndarray:  # `(L,)` of bool
-    "Groups that change: of symbols, those that have two; of numbers, those whose range is a tenth of the largest range (arXiv 2305.18378, section 4)."
+    """Groups that change: of symbols, those that have two; of numbers, those whose range is a tenth of the
+    largest range (arXiv 2305.18378, section 4)."""
     spread = np.ptp(codes, axis=0)
     return spread > 0 if are_symbols(codes) else spread > 0.1 * spread.max()
 
@@ -241,7 +255,8 @@ def gap(table: np.ndarray) -> np.ndarray:  # `(F,)`
 def weighted_purity(
     importance: np.ndarray,  # `(rows, columns)`, not negative
 ) -> float:  # from 0 to 1
-    "1 minus the entropy of each row, in parts of the largest possible, weighted by what the row matters (Eastwood & Williams 2018, eqs. 1-2)."
+    """1 minus the entropy of each row, in parts of the largest possible, weighted by what the row matters
+    (Eastwood & Williams 2018, eqs. 1-2)."""
     total = importance.sum(1, keepdims=True)
     if importance.shape[1] < 2 or total.sum() == 0:
         return float(total.sum() > 0)
@@ -263,7 +278,8 @@ def information_scores(
     codes: np.ndarray,  # `(n, L)`, integer symbols or floating-point numbers
     values: np.ndarray,  # `(n, F)` factor values
 ) -> dict[str, float]:  # mig, modularity, infom, infoc, med: from 0 to 1
-    "MIG (arXiv 1802.04942, eq. 6), modularity (1802.05312, section 3), InfoM and InfoC (2305.18378, section 4), MED (2206.04756, section 3). Raises `ValueError` for NaN, or if no factor varies."
+    """MIG (arXiv 1802.04942, eq. 6), modularity (1802.05312, section 3), InfoM and InfoC (2305.18378, section
+    4), MED (2206.04756, section 3). Raises `ValueError` for NaN, or if no factor varies."""
     codes, values, _ = varying(codes, values)
     bits = np.maximum(information(codes, values), 0)[active(codes)]
     if not len(bits):  # the same code for every image
@@ -286,8 +302,9 @@ def sap(
     values: np.ndarray,  # `(n, F)` factor values
     numbers: Sequence[int] = (),  # which factors are numbers, and not classes
     seed: int = 0,  # of the halves
-) -> np.ndarray:  # `(F,)`, from 0 to 1: gaps of accuracy, and for numbers of R²; NaN for a factor that does not vary
-    "Separated attribute predictability (arXiv 1711.00848, section 3): fitted on one half, scored on the other. Numbers of a code are standardized, so that their unit does not matter."
+) -> np.ndarray:  # `(F,)`, from 0 to 1: gaps of accuracy, for numbers of R²; NaN if a factor does not vary
+    """Separated attribute predictability (arXiv 1711.00848, section 3): fitted on one half, scored on the
+    other. Numbers of a code are standardized, so that their unit does not matter."""
     from sklearn.linear_model import LinearRegression
     from sklearn.svm import LinearSVC
 
@@ -295,18 +312,26 @@ def sap(
     half, scores = len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept)))
     for g, group in enumerate(shuffled.T):
         seen, symbols = np.unique(group, return_inverse=True)
-        spread = spread_or_1(torch.tensor(group[:half].std()), torch.tensor(group[:half].mean()), torch.float32)
-        inputs = np.eye(len(seen))[symbols] if are_symbols(codes) else (group[:, None] - group[:half].mean()) / float(spread)
+        spread = spread_or_1(
+            torch.tensor(group[:half].std()), torch.tensor(group[:half].mean()), torch.float32
+        )
+        inputs = (
+            np.eye(len(seen))[symbols] if are_symbols(codes)
+            else (group[:, None] - group[:half].mean()) / float(spread)
+        )
         for f, factor in enumerate(varied.T):
             reader = LinearRegression() if kept[f] in numbers else LinearSVC(C=0.01, class_weight="balanced")
             if len(np.unique(factor[:half])) > 1:
-                scores[g, f] = max(reader.fit(inputs[:half], factor[:half]).score(inputs[half:], factor[half:]), 0)
+                scores[g, f] = max(
+                    reader.fit(inputs[:half], factor[:half]).score(inputs[half:], factor[half:]), 0
+                )
     gaps = np.full(values.shape[1], np.nan)
     gaps[kept] = gap(scores)
     return gaps
 
 # %% ../nbs/03a_metrics.ipynb #fcae4065
-BOOSTING = {"n_estimators": 30, "learning_rate": 0.3, "subsample": 0.5, "min_impurity_decrease": 1e-6}  # the last: no splits of what is exactly fitted, whose importance is 0 / 0
+# the last: no splits of what is exactly fitted, whose importance is 0 / 0
+BOOSTING = {"n_estimators": 30, "learning_rate": 0.3, "subsample": 0.5, "min_impurity_decrease": 1e-6}
 
 
 class DCI(NamedTuple):
@@ -314,7 +339,8 @@ class DCI(NamedTuple):
 
     disentanglement: float  # from 0 to 1
     completeness: float  # from 0 to 1
-    informativeness: np.ndarray  # `(F,)`: accuracy, and for numbers R², of the half that was not fitted; NaN for a factor that does not vary
+    # `(F,)`: accuracy, for numbers R², of the half that was not fitted; NaN if a factor does not vary
+    informativeness: np.ndarray
 
 
 def dci(
@@ -323,13 +349,19 @@ def dci(
     numbers: Sequence[int] = (),  # which factors are numbers, and not classes
     seed: int = 0,  # of the halves and the trees
 ) -> DCI:
-    "Eastwood & Williams 2018 (ICLR), section 2, with gradient boosting. Fitted on one half, informativeness on the other. The trees read symbols as ordered numbers, and need several cuts to tell one of them from its neighbours."
+    """Eastwood & Williams 2018 (ICLR), section 2, with gradient boosting. Fitted on one half, informativeness
+    on the other. The trees read symbols as ordered numbers, and need several cuts to tell one of them from
+    its neighbours."""
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     shuffled, varied, kept = varying(codes, values, seed)
-    half, importance, score = len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept))), np.full(values.shape[1], np.nan)
+    half, importance, score = (
+        len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept))), np.full(values.shape[1], np.nan)
+    )
     for f, factor in enumerate(varied.T):
-        trees = (GradientBoostingRegressor if kept[f] in numbers else GradientBoostingClassifier)(**BOOSTING, random_state=seed)
+        trees = (
+            GradientBoostingRegressor if kept[f] in numbers else GradientBoostingClassifier
+        )(**BOOSTING, random_state=seed)
         if len(np.unique(factor[:half])) > 1:
             importance[:, f] = trees.fit(shuffled[:half], factor[:half]).feature_importances_
             score[kept[f]] = trees.score(shuffled[half:], factor[half:])
@@ -341,7 +373,8 @@ def infoe(
     values: np.ndarray,  # `(n, F)` factor values
     seed: int = 0,  # of the halves
 ) -> float:  # from 0 to 1
-    "InfoE (arXiv 2305.18378, section 4): the mean part of the factors' entropies that a logistic regression of all groups takes away, fitted on one half, scored on the other."
+    """InfoE (arXiv 2305.18378, section 4): the mean part of the factors' entropies that a logistic regression
+    of all groups takes away, fitted on one half, scored on the other."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -351,7 +384,8 @@ def infoe(
     x, half, parts = inputs.fit_transform(codes), len(codes) // 2, []
     for factor in values.T:
         classes, counts = np.unique(factor[:half], return_counts=True)
-        known = half + np.flatnonzero(np.isin(factor[half:], classes))  # of a value that was never fitted nobody has a probability
+        # of a value that was never fitted nobody has a probability
+        known = half + np.flatnonzero(np.isin(factor[half:], classes))
         if len(classes) < 2 or len(known) == 0:
             continue
         guess = np.tile(counts / half, (len(known), 1))
@@ -367,8 +401,9 @@ def factor_vae(
     n_draws: int = 800,  # for the rule, and as many for its accuracy
     n_each: int = 64,  # images in a draw, with replacement
     seed: int = 0,  # of the draws
-) -> tuple[float, float]:  # accuracy, from 0 to 1; and its chance level, one part in as many as there are factors that vary
-    "FactorVAE score (arXiv 1802.05983, section 4): from the group that varies least to the factor that was held still."
+) -> tuple[float, float]:  # accuracy, from 0 to 1; its chance level, 1 / (number of factors that vary)
+    """FactorVAE score (arXiv 1802.05983, section 4): from the group that varies least to the factor that was
+    held still."""
     codes, values, kept = varying(codes, values, seed)
     codes = codes[:, active(codes)]
     rng, chance = np.random.default_rng(seed), 1 / len(kept)
@@ -378,7 +413,9 @@ def factor_vae(
     def spread(drawn: np.ndarray) -> np.ndarray:  # `(L,)`
         if not are_symbols(codes):
             return drawn.var(0)
-        return 1 - sum(((drawn == symbol).mean(0) ** 2 for symbol in np.unique(drawn)), np.zeros(drawn.shape[1]))
+        return 1 - sum(
+            ((drawn == symbol).mean(0) ** 2 for symbol in np.unique(drawn)), np.zeros(drawn.shape[1])
+        )
 
     usual, votes = spread(codes), np.zeros((2, codes.shape[1], len(kept)))
     for draw in range(2 * n_draws):
@@ -398,7 +435,8 @@ def groups_of(
 ) -> tuple[
     np.ndarray, np.ndarray, dict[str, float]
 ]:  # codes `(n, L)`, factor values `(n, F)`, entropies in bits
-    "Each image's symbols, or where there are none the first of its features, which is z; and how decided the code is."
+    """Each image's symbols, or where there are none the first of its features, which is z; and how decided
+    the code is."""
     device, batches, undecided, code = next(method.parameters()).device, [], [], None
     for images in image_batches(data.dataset, rows, test_batch_size, "codes"):
         if hasattr(method, "student"):
@@ -433,7 +471,10 @@ def code_scores(
         everything, min(n_images, len(everything)), replace=False
     )
     codes, values, scores = groups_of(method, data, rows, test_batch_size)
-    return "symbols" if are_symbols(codes) else "encoded", codes, values, scores | information_scores(codes, values)
+    return (
+        "symbols" if are_symbols(codes) else "encoded", codes, values,
+        scores | information_scores(codes, values)
+    )
 
 
 def disentanglement(
@@ -442,8 +483,10 @@ def disentanglement(
     n_images: int = 2000,  # images, drawn from all parts
     sample_seed: int = 0,  # of the images, halves, trees and draws
     test_batch_size: int = 256,  # images at a time
-) -> pd.DataFrame:  # columns feature, split, factor, metric, score, null; a row for each score, and for each group's information on each factor
-    "Scores of disentanglement, the use of the symbols, and the mutual information of every group with every factor, in bits. `null` is the same of shuffled images, of which the code says nothing; the numbers of use have none."
+) -> pd.DataFrame:  # columns feature, split, factor, metric, score, null; also of each group on each factor
+    """Scores of disentanglement, the use of the symbols, and the mutual information of every group with every
+    factor, in bits. `null` is the same of shuffled images, of which the code says nothing; the numbers of use
+    have none."""
     import pandas as pd
 
     check_at_least(50, n_images=n_images)
@@ -453,32 +496,55 @@ def disentanglement(
 
     def rows(codes: np.ndarray) -> pd.Series:
         trees, gaps = dci(codes, values, numbers, sample_seed), sap(codes, values, numbers, sample_seed)
-        whole = information_scores(codes, values) | {"infoe": infoe(codes, values, sample_seed), "factor_vae": factor_vae(codes, values, seed=sample_seed)[0]}
+        whole = information_scores(codes, values) | {
+            "infoe": infoe(codes, values, sample_seed),
+            "factor_vae": factor_vae(codes, values, seed=sample_seed)[0]
+        }
         whole |= {"dci_disentanglement": trees.disentanglement, "dci_completeness": trees.completeness}
         table = {(feature, "all", "all", metric): score for metric, score in whole.items()}
         for f, name in enumerate(factors.names):
             metric = "r2" if f in numbers else "accuracy"
-            table |= {(feature, "all", name, f"dci_informativeness ({metric})"): trees.informativeness[f], (feature, "all", name, f"sap ({metric})"): gaps[f]}
+            table |= {
+                (feature, "all", name, f"dci_informativeness ({metric})"): trees.informativeness[f],
+                (feature, "all", name, f"sap ({metric})"): gaps[f]
+            }
         for group, told in enumerate(information(codes, values)):
-            table |= {(f"group {group}", "all", name, "mutual_information"): bits for name, bits in zip(factors.names, told)}
+            table |= {
+                (f"group {group}", "all", name, "mutual_information"): bits
+                for name, bits in zip(factors.names, told)
+            }
         return pd.Series(table, dtype=float)
 
     shuffled = np.random.default_rng(sample_seed).permutation(len(codes))
     both = pd.DataFrame({"score": rows(codes), "null": rows(codes[shuffled])})
-    alone = pd.Series({(feature, "all", "all", name): entropies[name] for name in ("group_entropy", "symbols_used", "entropy_given_x") if name in entropies}, dtype=float)
-    return pd.concat([both, alone.to_frame("score")]).rename_axis(["feature", "split", "factor", "metric"]).reset_index()
+    alone = pd.Series(
+        {
+            (feature, "all", "all", name): entropies[name]
+            for name in ("group_entropy", "symbols_used", "entropy_given_x") if name in entropies
+        },
+        dtype=float
+    )
+    return pd.concat([both, alone.to_frame("score")]).rename_axis(
+        ["feature", "split", "factor", "metric"]
+    ).reset_index()
 
 # %% ../nbs/03a_metrics.ipynb #dc4dcb17
 def lidar(
     features: Tensor,  # `(n, q, D)`: of q views of each of n images, at least 2 of both
     delta: float = 1e-4,  # added to the variance within images
 ) -> float:  # from 1 to D
-    "LiDAR (arXiv 2312.04000, section 4): the effective number of directions between images, each measured by the spread within images. Raises `ValueError` for NaN and infinity."
+    """LiDAR (arXiv 2312.04000, section 4): the effective number of directions between images, each measured
+    by the spread within images. Raises `ValueError` for NaN and infinity."""
     if not features.isfinite().all():
-        raise ValueError("the features hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?")
+        raise ValueError(
+            "the features hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?"
+        )
     centres = features.double().mean(1)
     within, between = (features.double() - centres[:, None]).flatten(0, 1), centres - centres.mean(0)
-    values, vectors = torch.linalg.eigh(within.T @ within / len(within) + delta * torch.eye(within.shape[1], dtype=torch.double, device=within.device))
+    values, vectors = torch.linalg.eigh(
+        within.T @ within / len(within)
+        + delta * torch.eye(within.shape[1], dtype=torch.double, device=within.device)
+    )
     whitened = between @ (vectors / values.sqrt())
     return float(effective_rank(torch.linalg.svdvals(whitened).square()))
 
@@ -507,10 +573,20 @@ def collapse(
             views.setdefault(name, []).append(x.float().cpu().reshape(len(images), n_views, -1))
     features = {name: torch.cat(parts) for name, parts in views.items()}
     vectors = {name: x for name, x in features.items() if name != "one_hot"}
-    table = [(name, meter, score) for name, x in vectors.items() for meter, score in (("rankme", float(rankme(x[:, 0]))), ("lidar", lidar(x)))]
+    table = [
+        (name, meter, score) for name, x in vectors.items()
+        for meter, score in (("rankme", float(rankme(x[:, 0]))), ("lidar", lidar(x)))
+    ]
     if hasattr(method, "student"):
         codes, _, about = groups_of(method, data, rows, test_batch_size)
         if about.get("group_entropy") is not None:
             bits = np.array([bits_of(group) for group in codes.T])
-            table += [("symbols", "perplexity", float(np.exp2(bits).mean())), ("symbols", "symbols_used", about["symbols_used"]), ("symbols", "groups_used", float((bits > 0).mean()))]
-    return pd.DataFrame([(name, "all", "all", *row) for name, *row in table], columns=["feature", "split", "factor", "metric", "score"])
+            table += [
+                ("symbols", "perplexity", float(np.exp2(bits).mean())),
+                ("symbols", "symbols_used", about["symbols_used"]),
+                ("symbols", "groups_used", float((bits > 0).mean()))
+            ]
+    return pd.DataFrame(
+        [(name, "all", "all", *row) for name, *row in table],
+        columns=["feature", "split", "factor", "metric", "score"]
+    )

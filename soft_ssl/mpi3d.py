@@ -188,7 +188,7 @@ def cone(sides: int, radius: float, height: float) -> Tensor:  # `(sides + 1, 4)
 
 
 FACES = {"cone": cone(20, 1.0, 2.0), "cube": prism(4, 0.85, 0.85), "cylinder": prism(20, 0.75, 1.0),
-         "hexagonal": prism(6, 0.8, 0.8), "pyramid": cone(4, 0.85, 1.8)}  # fmt: skip
+         "hexagonal": prism(6, 0.8, 0.8), "pyramid": cone(4, 0.85, 1.8)}
 LIGHT = F.normalize(torch.tensor([-0.5, -0.6, 1.0]), dim=0)
 
 
@@ -238,10 +238,17 @@ def object_layer(
     return layers[0], layers[1]
 
 # %% ../nbs/01b_mpi3d.ipynb #71a95492
-COLOURS = torch.tensor([[0.95, 0.97, 0.95], [0.15, 0.60, 0.20], [0.90, 0.12, 0.10], [0.20, 0.45, 0.85], [0.30, 0.18, 0.13],
-                        [0.48, 0.47, 0.20]])  # fmt: skip
+COLOURS = torch.tensor(
+    [
+        [0.95, 0.97, 0.95], [0.15, 0.60, 0.20], [0.90, 0.12, 0.10], [0.20, 0.45, 0.85], [0.30, 0.18, 0.13],
+        [0.48, 0.47, 0.20]
+    ]
+)
 COLOUR_NAMES = ("white", "green", "red", "blue", "brown", "olive")
-VALUE_NAMES = {"colour": COLOUR_NAMES, "shape": SHAPES, "size": ("small", "large"), "camera": ("high", "middle", "low"), "background": ("purple", "sea green", "salmon")}
+VALUE_NAMES = {
+    "colour": COLOUR_NAMES, "shape": SHAPES, "size": ("small", "large"), "camera": ("high", "middle", "low"),
+    "background": ("purple", "sea green", "salmon")
+}
 
 
 def paint(scene: Tensor, opacity: Tensor, colour: Tensor) -> Tensor:
@@ -320,7 +327,12 @@ def recipe_digest(
     factors: Factors = STUDY_FACTORS,  # of the grid: how many steps the two angles have
 ) -> str:  # hexadecimal
     "Checksum of the numbers that stand above and say what is drawn, to four decimals."
-    recipe = repr([FOCAL_LENGTH, DISTANCE, SHOULDER, ARM, CAMERAS, RINGS, COLOURS, SIZES, TURN, SWING, FACES, LIGHT, factors.sizes])
+    recipe = repr(
+        [
+            FOCAL_LENGTH, DISTANCE, SHOULDER, ARM, CAMERAS, RINGS, COLOURS, SIZES, TURN, SWING, FACES, LIGHT,
+            factors.sizes
+        ]
+    )
     return hashlib.sha256(recipe.encode()).hexdigest()
 
 
@@ -328,13 +340,16 @@ def render(
     path: str | Path,
     factors: Factors = STUDY_FACTORS,  # or `FACTORS` for all 1,036,800 images
 ) -> Path:  # `path`
-    "Draws the data set into a file: 518,400 images, or as many as `factors` has. An interrupted drawing is continued."
+    """Draws the data set into a file: 518,400 images, or as many as `factors` has. An interrupted drawing is
+    continued."""
     def draw_part(number: int) -> Iterator[np.ndarray]:
         colour, shape, size = map(int, np.unravel_index(number, factors.sizes[:PART]))
         return draw_block((colour, shape, size), factors)
 
-    return write_factor_parts(path, draw_part, int(np.prod(factors.sizes[PART:])), factors.values(np.arange(len(factors))), factors,
-                              "mpi3d", "rendered", recipe_digest(factors))  # fmt: skip
+    return write_factor_parts(
+        path, draw_part, int(np.prod(factors.sizes[PART:])), factors.values(np.arange(len(factors))), factors,
+        "mpi3d", "rendered", recipe_digest(factors)
+    )
 
 # %% ../nbs/01b_mpi3d.ipynb #b041a3aa
 SPLIT = Split("colour", "shape")
@@ -374,10 +389,12 @@ def convert_original(
     factors: Factors = FACTORS,  # `COMPLEX_FACTORS` for the complex set
     name: str = "mpi3d_real",  # of the data set
 ) -> Path:  # `path`
-    "Streams an original into a file. Raises `ValueError` if it is damaged or its neighbouring images do not look alike."
+    """Streams an original into a file. Raises `ValueError` if it is damaged or its neighbouring images do not
+    look alike."""
     if npz_shape(archive, "images") != (len(factors), SIDE, SIDE, 3):
         raise ValueError(
-            f"{archive} does not hold {len(factors):,} images of 64x64 pixels in colour, as {name} does: fetch it again"
+            f"{archive} does not hold {len(factors):,} images of 64x64 pixels in colour, as {name} does: "
+            "fetch it again"
         )
 
     def chunks() -> Iterator[np.ndarray]:

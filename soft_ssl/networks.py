@@ -29,7 +29,8 @@ def box_sums(
     axis: int,  # 1 (down) or 2 (across); `pool` divides its length
     pool: int,  # at least 2
 ) -> tuple[Tensor, Tensor, Tensor]:  # each like `x`, with one place a block on that axis
-    "Sums of `pool` neighbours: begun one place before each block, with it, and one place after; zero beyond the image."
+    """Sums of `pool` neighbours: begun one place before each block, with it, and one place after; zero beyond
+    the image."""
     first, *inner, last = x.unflatten(axis, (-1, pool)).unbind(axis + 1)
     beyond, rest = torch.zeros_like(first.narrow(axis, 0, 1)), first.shape[axis] - 1
     before = torch.cat([beyond, last.narrow(axis, 0, rest)], axis)
@@ -40,7 +41,8 @@ def box_sums(
 
 # %% ../nbs/01e_networks.ipynb #d02e2165
 class PooledConv(nn.Conv2d):
-    "A 3×3 convolution (padding 1) followed by a mean-pool, computed pool first: the same function with `pool`² times fewer multiplications."
+    """A 3×3 convolution (padding 1) followed by a mean-pool, computed pool first: the same function with
+    `pool`² times fewer multiplications."""
 
     def __init__(
         self,
@@ -81,13 +83,17 @@ def patches_3x3(
 # %% ../nbs/01e_networks.ipynb #d91cab3c
 @torch.no_grad()
 def move_statistics(
-    norm: nn.modules.batchnorm._BatchNorm,  # changed in place; PyTorch has no public name for the base class of its norms
+    # changed in place; PyTorch has no public name for the base class of its norms
+    norm: nn.modules.batchnorm._BatchNorm,
     mean: Tensor,  # `(C,)`, of a batch
     variance: Tensor,  # `(C,)`, likewise
     n: int | Tensor,  # how many numbers of a channel they are of
 ) -> None:
     "Moves a norm's running statistics a little towards those of a batch."
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None and norm.momentum is not None
+    assert (
+        norm.running_mean is not None and norm.running_var is not None
+        and norm.num_batches_tracked is not None and norm.momentum is not None
+    )
     norm.running_mean.lerp_(mean, norm.momentum)
     norm.running_var.lerp_(variance * n / (n - 1), norm.momentum)
     norm.num_batches_tracked += 1
@@ -103,12 +109,16 @@ def folded(
     if norm.training:
         with torch.no_grad(), full_precision(x):
             if kernels.usable(x, weight):
-                n, (patch_mean, covariance) = x[:, 0].numel(), [moment.to(weight.dtype) for moment in kernels.patch_moments(x)]
+                n, (patch_mean, covariance) = (
+                    x[:, 0].numel(), [moment.to(weight.dtype) for moment in kernels.patch_moments(x)]
+                )
             else:
-                x0 = x.mean((0, 2, 3), keepdim=True, dtype=weight.dtype)  # around a point near the mean no digits are lost
+                # around a point near the mean no digits are lost
+                x0 = x.mean((0, 2, 3), keepdim=True, dtype=weight.dtype)
                 patches = F.unfold(F.pad(x.to(weight.dtype), (1, 1, 1, 1)) - x0, 3)  # (B, 9C, H·W)
                 n, apart = patches.shape[0] * patches.shape[2], patches.mean((0, 2))
-                covariance = (patches @ patches.transpose(1, 2)).sum(0) / n - apart.outer(apart)  # image by image: one sum of a million terms loses three digits
+                # image by image: one sum of a million terms loses three digits
+                covariance = (patches @ patches.transpose(1, 2)).sum(0) / n - apart.outer(apart)
                 patch_mean = apart + x0.flatten().repeat_interleave(9)
             if n_processes() > 1:
                 n, patch_mean, covariance = pooled_moments(n, patch_mean, covariance)
@@ -129,7 +139,8 @@ def normalized_conv(
 ) -> Tensor:  # `(B, out_channels, H, W)`
     "`norm(conv(x))` in one convolution."
     weight, shift = folded(x, conv, norm)
-    if torch.compiler.is_compiling():  # as a product of matrices, whose result has its channels last; the next loop adds the shift
+    # as a product of matrices, whose result has its channels last; the next loop adds the shift
+    if torch.compiler.is_compiling():
         product = F.linear(patches_3x3(x), weight)
         return (product + shift.to(product.dtype)).permute(0, 3, 1, 2)
     return F.conv2d(x, weight.view_as(conv.weight), shift, padding=1)
@@ -207,10 +218,12 @@ class InputNorm(nn.Module):
         "Images on [0, 1], normalised channel by channel. Raises `ValueError` if these are not such images."
         if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] != len(self.mean):
             raise ValueError(
-                f"the encoder reads uint8 images (B, {len(self.mean)}, H, W), but got {images.dtype} {tuple(images.shape)}"
+                f"the encoder reads uint8 images (B, {len(self.mean)}, H, W), but got {images.dtype} "
+                f"{tuple(images.shape)}"
             )
         x = images.contiguous(memory_format=torch.channels_last).float().div(255).sub(self.mean).div(self.std)
-        # one channel may be first or last: only its stride tells a convolution which it is, and so how to compute
+        # one channel may be first or last: only its stride tells a convolution which it is, and so how to
+        # compute
         return x.permute(0, 2, 3, 1).flatten(2).unflatten(2, (-1, len(self.mean))).permute(0, 3, 1, 2)
 
 # %% ../nbs/01e_networks.ipynb #690d8734
@@ -223,7 +236,9 @@ def in_one_pass(
     "`pooled(relu(conv(x)))` by the kernels; under autocast its matrix products are in half precision."
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     spread = kernels.block_order(pooled.weight) / pooled.pool**2
-    return kernels.PooledStage.apply(x.contiguous(), weight.contiguous(), shift, spread, pooled.bias, dtype).permute(0, 3, 1, 2)
+    return kernels.PooledStage.apply(
+        x.contiguous(), weight.contiguous(), shift, spread, pooled.bias, dtype
+    ).permute(0, 3, 1, 2)
 
 # %% ../nbs/01e_networks.ipynb #3a16590d
 class CNN(nn.Module):
@@ -243,9 +258,12 @@ class CNN(nn.Module):
             *self.stage(in_channels, h_dim), PooledConv(h_dim, wide, pool=4),
             *self.stage(wide, wide), PooledConv(wide, wide, pool=4),
             *self.stage(wide, wide),
-        )  # fmt: skip
-        if last_enc_bn:  # it stands between the convolution and its pool, which are then no longer one linear map
-            self.layers.extend([nn.Conv2d(wide, feature_dim, 3, padding=1), nn.BatchNorm2d(feature_dim), nn.AvgPool2d(4)])
+        )
+        # it stands between the convolution and its pool, which are then no longer one linear map
+        if last_enc_bn:
+            self.layers.extend(
+                [nn.Conv2d(wide, feature_dim, 3, padding=1), nn.BatchNorm2d(feature_dim), nn.AvgPool2d(4)]
+            )
         else:
             self.layers.append(PooledConv(wide, feature_dim, pool=4))
 
@@ -271,7 +289,11 @@ class CNN(nn.Module):
                 f"the CNN encoder reads 64x64 images, but got {x.shape[-2]}x{x.shape[-1]}: resize them"
             )
         conv, norm, relu, pooled, *rest = self.layers
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.modules.batchnorm._BatchNorm) and isinstance(pooled, PooledConv)  # as `stage` makes them
+        # as `stage` makes them
+        assert (
+            isinstance(conv, nn.Conv2d) and isinstance(norm, nn.modules.batchnorm._BatchNorm)
+            and isinstance(pooled, PooledConv)
+        )
         if kernels.usable(x, conv.weight):
             x = in_one_pass(x, *folded(x, conv, norm), pooled)
         else:
@@ -281,7 +303,10 @@ class CNN(nn.Module):
         return x.flatten(1)
 
 # %% ../nbs/01e_networks.ipynb #1bbd48a8
-RESNETS = {"ResNet10": ("BasicBlock", (1, 1, 1, 1)), "ResNet18": ("BasicBlock", (2, 2, 2, 2)), "ResNet50": ("Bottleneck", (3, 4, 6, 3))}
+RESNETS = {
+    "ResNet10": ("BasicBlock", (1, 1, 1, 1)), "ResNet18": ("BasicBlock", (2, 2, 2, 2)),
+    "ResNet50": ("Bottleneck", (3, 4, 6, 3))
+}
 ENCODERS = ("CNN", *RESNETS)  # and timm's models by their names
 SMALL_SIDE = 64  # pixels: up to here images are small, and a ResNet gets the stem for them
 
@@ -303,7 +328,8 @@ def resnet(
     image_size: int,  # side of the images, in pixels
     feature_dim: int = 0,  # width of the output, by a linear layer; 0: 512 or 2048, without one
 ) -> nn.Module:  # images `(B, C, H, W)` to features `(B, D)`
-    "A ResNet (arXiv 1512.03385); up to 64 pixels with a 3×3 convolution of stride 1 and no max-pool at its start (arXiv 2002.05709, appendix B.9)."
+    """A ResNet (arXiv 1512.03385); up to 64 pixels with a 3×3 convolution of stride 1 and no max-pool at its
+    start (arXiv 2002.05709, appendix B.9)."""
     from torchvision.models import resnet as torchvision_resnet
 
     block, layers = RESNETS[name]
@@ -328,7 +354,9 @@ def timm_model(
     try:
         timm = extra("timm")
     except ValueError as error:
-        raise ValueError(f"encoder must be one of {known}, or a model of timm (which is not installed), but is {name!r}") from error
+        raise ValueError(
+            f"encoder must be one of {known}, or a model of timm (which is not installed), but is {name!r}"
+        ) from error
     if not timm.is_model(name):
         raise ValueError(f"encoder must be one of {known}, or a model of timm, but is {name!r}")
     sizes = {"num_classes": feature_dim, "in_chans": in_channels}
@@ -362,7 +390,9 @@ def make_encoder(
         layers = [CNN(channels, h_dim, feature_dim, last_enc_bn)]
     else:
         if h_dim != 64:
-            raise ValueError(f"h_dim belongs to the CNN, but encoder is {encoder} and h_dim {h_dim}: leave h_dim at 64")
+            raise ValueError(
+                f"h_dim belongs to the CNN, but encoder is {encoder} and h_dim {h_dim}: leave h_dim at 64"
+            )
         make = resnet if encoder in RESNETS else timm_model
         layers = [make(encoder, channels, side, feature_dim)]
         layers += [nn.BatchNorm1d(layers[0].num_features)] if last_enc_bn else []
@@ -388,19 +418,26 @@ def head(
     bias: bool = False,  # of an MLP: in its last layer
     activation: str = "ReLU",  # of an MLP: one of `ACTIVATIONS`
 ) -> nn.Sequential:
-    "An embedder, projector or predictor. Raises `ValueError` for an unknown kind, or an Identity that would change the width."
+    """An embedder, projector or predictor. Raises `ValueError` for an unknown kind, or an Identity that would
+    change the width."""
     for value, choices, what in ((kind, HEADS, "head"), (activation, ACTIVATIONS, "activation")):
         if value not in choices:
-            raise ValueError(f"{'an' if what[0] == 'a' else 'a'} {what} is one of {', '.join(choices)}, not {value!r}")
+            raise ValueError(
+                f"{'an' if what[0] == 'a' else 'a'} {what} is one of {', '.join(choices)}, not {value!r}"
+            )
     if kind == "Identity" and in_features != out_features:
-        raise ValueError(f"an Identity head cannot turn {in_features} features into {out_features}: use Linear or MLP")
+        raise ValueError(
+            f"an Identity head cannot turn {in_features} features into {out_features}: use Linear or MLP"
+        )
     check_at_least(2, depth=depth)
     layers: list[nn.Module] = []
     if kind == "Linear":
         layers = [nn.Linear(in_features, out_features, bias=False)]
     if kind == "MLP":
         for width in (in_features, *[hidden] * (depth - 2)):
-            layers += [nn.Linear(width, hidden), *[nn.BatchNorm1d(hidden)] * inner_norm, ACTIVATIONS[activation]()]
+            layers += [
+                nn.Linear(width, hidden), *[nn.BatchNorm1d(hidden)] * inner_norm, ACTIVATIONS[activation]()
+            ]
         layers.append(nn.Linear(hidden, out_features, bias=bias))
     return nn.Sequential(*layers, *([nn.BatchNorm1d(out_features, affine=affine)] if norm else []))
 
@@ -411,7 +448,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class GatheredBatchNorm(nn.modules.batchnorm._BatchNorm):
-    "BatchNorm with statistics over all processes (arXiv 1502.03167, algorithm 1), for devices that `SyncBatchNorm` does not know."
+    """BatchNorm with statistics over all processes (arXiv 1502.03167, algorithm 1), for devices that
+    `SyncBatchNorm` does not know."""
 
     @classmethod
     def like(cls, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> "GatheredBatchNorm":

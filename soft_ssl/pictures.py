@@ -29,7 +29,8 @@ from .bottleneck import check_at_least
 from .datasets import SplitData
 from .factors import Factors
 from soft_ssl.files import (
-    PICTURE_SUFFIXES, complete_file, download, expand_user, file_digest, file_lock, folder_files, folder_stamp, listing_digest, picture_names,
+    PICTURE_SUFFIXES, complete_file, download, expand_user, file_digest, file_lock, folder_files,
+    folder_stamp, listing_digest, picture_names,
     pictures_below, printable, read_picture, untar, visible,
 )
 from .networks import SMALL_SIDE
@@ -53,10 +54,12 @@ MOST_READ = 2**28  # bytes: of files that are larger in all, a fingerprint reads
 
 
 class Pictures(Dataset):
-    "Pictures and their classes. Those that derive from it say where they stand: how one is read, and by what all are known."
+    """Pictures and their classes. Those that derive from it say where they stand: how one is read, and by
+    what all are known."""
 
     classes: list[str]  # names, in the order of their numbers
-    targets: np.ndarray  # `(N,)` int64, the class of each; -100 where there is no label, which PyTorch's cross-entropy leaves out
+    # `(N,)` int64, the class of each; -100 where there is no label, which PyTorch's cross-entropy leaves out
+    targets: np.ndarray
     side: int = 0  # of what is read, in pixels; 0 leaves each picture in its own size
 
     def read(self, index: int) -> Tensor:  # uint8 `(3, H, W)`
@@ -68,15 +71,19 @@ class Pictures(Dataset):
         raise NotImplementedError
 
     def fingerprint(self) -> str:  # hexadecimal
-        "A checksum by which a run knows its data again, packed or not: of names and bytes, or of names and sizes where files take more than 256 MB."
-        return listing_digest(self.files(contents=sum(size for _, size, _ in self.files(contents=False)) <= MOST_READ))
+        """A checksum by which a run knows its data again, packed or not: of names and bytes, or of names and
+        sizes where files take more than 256 MB."""
+        return listing_digest(
+            self.files(contents=sum(size for _, size, _ in self.files(contents=False)) <= MOST_READ)
+        )
 
     def stamp(self) -> str:
         "By which a file that was computed from these pictures is known."
         return self.fingerprint()
 
     def at(self, side: int) -> Pictures:
-        "The same pictures, all of one size: the shorter side is resized, and the middle is taken. 0 gives them in their own size."
+        """The same pictures, all of one size: the shorter side is resized, and the middle is taken. 0 gives
+        them in their own size."""
         same = copy(self)
         same.side = side
         return same
@@ -93,10 +100,14 @@ def resized(
     picture: Tensor,  # uint8 `(3, H, W)`
     side: int,  # in pixels
 ) -> Tensor:  # uint8 `(3, side, side)`
-    "The middle of a picture. Photographs keep 7/8 of their shorter side, as ImageNet's protocol does; small images are taken whole."
+    """The middle of a picture. Photographs keep 7/8 of their shorter side, as ImageNet's protocol does; small
+    images are taken whole."""
     from torchvision.transforms.v2 import functional
 
-    return functional.center_crop(functional.resize(picture, [side if side <= SMALL_SIDE else side * 8 // 7], antialias=True), [side, side])
+    return functional.center_crop(
+        functional.resize(picture, [side if side <= SMALL_SIDE else side * 8 // 7], antialias=True),
+        [side, side]
+    )
 
 
 class PictureArrays(Pictures):
@@ -108,7 +119,9 @@ class PictureArrays(Pictures):
         targets: Tensor,  # int64 `(N,)`; below 0 where there is no label
         classes: Sequence[str],  # names in the order of their numbers
     ):
-        self.pixels, self.classes, self.targets = pixels, list(classes), targets.where(targets >= 0, -100).numpy()
+        self.pixels, self.classes, self.targets = (
+            pixels, list(classes), targets.where(targets >= 0, -100).numpy()
+        )
 
     def read(self, index: int) -> Tensor:
         "One picture in its own size."
@@ -145,7 +158,13 @@ CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-{}-binary.tar.gz"
 CIFAR_MD5 = {10: "c32a1d4ab5d03f1284b67883e8d87530", 100: "03b5dce01913d631647c71ecec9e9cb8"}
 STL10_URLS = tuple(f"https://{host}.stanford.edu/~acoates/stl10/stl10_binary.tar.gz" for host in ("ai", "cs"))
 STL10_MD5 = "91f7769df0f17e558f3565bffb0c7dfb"
-STL10_FILES = [f"stl10_binary/{name}" for name in ("class_names.txt", "fold_indices.txt", "train_X.bin", "train_y.bin", "unlabeled_X.bin", "test_X.bin", "test_y.bin")]
+STL10_FILES = [
+    f"stl10_binary/{name}"
+    for name in (
+        "class_names.txt", "fold_indices.txt", "train_X.bin", "train_y.bin", "unlabeled_X.bin", "test_X.bin",
+        "test_y.bin"
+    )
+]
 CIFAR_FILES = {
     (10, True): [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
     (10, False): ["cifar-10-batches-bin/test_batch.bin"],
@@ -161,7 +180,8 @@ def fetch_and_untar(
     most: int,  # bytes that it may have
     names: list[str],  # of the files that are wanted
 ) -> None:
-    "Downloads an archive, takes these files out of it, and removes it; another process that wants the same waits."
+    """Downloads an archive, takes these files out of it, and removes it; another process that wants the same
+    waits."""
     archive = Path(folder) / urls[0].rpartition("/")[2]
     with file_lock(archive.with_suffix(".untar")):
         if not all((Path(folder) / name).exists() for name in names):
@@ -182,29 +202,43 @@ def cifar(
     labels = 1 if classes == 10 else 2  # CIFAR-100 has a coarse label before the fine one
     records = torch.from_numpy(np.concatenate([np.fromfile(file, np.uint8) for file in files]))
     if len(records) % (labels + 3 * 32 * 32) or not len(records):
-        raise ValueError(f"{files[0].parent} is damaged (a file ends early): delete it, and it is fetched again")
+        raise ValueError(
+            f"{files[0].parent} is damaged (a file ends early): delete it, and it is fetched again"
+        )
     records = records.reshape(-1, labels + 3 * 32 * 32)
     if (records[:, labels - 1] >= classes).any():
-        raise ValueError(f"{files[0].parent} is damaged (a label is above {classes - 1}): delete it, and it is fetched again")
-    return PictureArrays(records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].long(), [str(number) for number in range(classes)])
+        raise ValueError(
+            f"{files[0].parent} is damaged (a label is above {classes - 1}): delete it, and it is fetched "
+            "again"
+        )
+    return PictureArrays(
+        records[:, labels:].reshape(-1, 3, 32, 32), records[:, labels - 1].long(),
+        [str(number) for number in range(classes)]
+    )
 
 # %% ../nbs/01c_pictures.ipynb #20b616c5
-FASHION_MNIST_FILES = {  # unpacked, and their SHA-256; packed they end in .gz, and one program packs them otherwise than another
+# unpacked, and their SHA-256; packed they end in .gz, and one program packs them otherwise than another
+FASHION_MNIST_FILES = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-FASHION_MNIST_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-fashion-mnist puts its files
+FASHION_MNIST_CLASSES = (
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
+)
+# where the package dataset-fashion-mnist puts its files
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
 def fashion_mnist(
     data_path: str | Path,  # folder of the data files
     train: bool,  # the images to train on, or those to test on
-    source: str | Path = "",  # folder of the four published files; empty takes Debian's, where its package is installed, else downloads them
+    # folder of the four published files; empty takes those of Debian's package, or downloads them
+    source: str | Path = "",
 ) -> PictureArrays:
-    "Fashion-MNIST, its grey channel three times. Raises `ConnectionError` if it cannot be had, `ValueError` if a file of `source` is missing or damaged."
+    """Fashion-MNIST, its grey channel three times. Raises `ConnectionError` if it cannot be had, `ValueError`
+    if a file of `source` is missing or damaged."""
     from torchvision.datasets import FashionMNIST
 
     root, debian = expand_user(data_path), DEBIAN_FASHION_MNIST if DEBIAN_FASHION_MNIST.is_dir() else None
@@ -223,11 +257,14 @@ def fashion_mnist(
 
 
 def unpack_fashion_mnist(source: Path, target: Path) -> None:
-    "Unpacks the four files from a folder to where torchvision looks for them. Raises `ValueError` if one is missing or damaged."
+    """Unpacks the four files from a folder to where torchvision looks for them. Raises `ValueError` if one is
+    missing or damaged."""
     for name, checksum in FASHION_MNIST_FILES.items():
         packed = source / f"{name}.gz"
         if not packed.is_file():
-            raise ValueError(f"{printable(source)} has no {packed.name}, one of the four files of Fashion-MNIST")
+            raise ValueError(
+                f"{printable(source)} has no {packed.name}, one of the four files of Fashion-MNIST"
+            )
         with complete_file(target / name) as unfinished:
             try:
                 with gzip.open(packed) as content, open(unfinished, "wb") as file:
@@ -244,25 +281,34 @@ class PictureFolder(Pictures):
     def __init__(
         self,
         root: str | Path,
-        classes: Sequence[str] | None = None,  # names in the order of their numbers; None: those that have a picture here, sorted
+        # names in the order of their numbers; None: those that have a picture here, sorted
+        classes: Sequence[str] | None = None,
     ):
-        "Raises `FileNotFoundError` if there are no pictures in it, `ValueError` if some lie beside its sub-folders."
+        """Raises `FileNotFoundError` if there are no pictures in it, `ValueError` if some lie beside its
+        sub-folders."""
         self.root = expand_user(root)
         if not self.root.is_dir():
-            raise FileNotFoundError(f"there is no folder {printable(self.root)}: put a folder of pictures there, or give --data_path")
+            raise FileNotFoundError(
+                f"there is no folder {printable(self.root)}: put a folder of pictures there, or give "
+                "--data_path"
+            )
         names = picture_names(self.root)
         if not names:
-            raise FileNotFoundError(f"there are no pictures in {printable(self.root)} ({', '.join(PICTURE_SUFFIXES)})")
+            raise FileNotFoundError(
+                f"there are no pictures in {printable(self.root)} ({', '.join(PICTURE_SUFFIXES)})"
+            )
         of_each = [name.partition("/")[0] if "/" in name else "." for name in names]
         found = sorted(set(of_each))
         if "." in found and len(found) > 1:
             raise ValueError(
-                f"{printable(self.root)} has pictures beside its sub-folders, such as {printable(names[of_each.index('.')])}: "
+                f"{printable(self.root)} has pictures beside its sub-folders, such as "
+                f"{printable(names[of_each.index('.')])}: "
                 "put each picture into the folder of its class, or all of them into one folder"
             )
         self.classes = list(classes or found)
         number = {name: label for label, name in enumerate(self.classes)}
-        self.names, self.targets = names, np.array([number[name] for name in of_each])  # names are relative to the folder
+        # names are relative to the folder
+        self.names, self.targets = names, np.array([number[name] for name in of_each])
 
     def files(self, contents: bool = True) -> Iterator[tuple[str, int, bytes]]:
         "Name, size and content of each file; without `contents` no file is read."
@@ -299,7 +345,9 @@ def pack(
     pictures, path = PictureFolder(folder), expand_user(path)
     names, sizes = pictures.names, [size for _, size, _ in pictures.files(contents=False)]
     with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file:
-        stored = file.create_dataset("bytes", (sum(sizes),), np.uint8, chunks=(2**16,) if sum(sizes) > 2**16 else True, fletcher32=True)
+        stored = file.create_dataset(
+            "bytes", (sum(sizes),), np.uint8, chunks=(2**16,) if sum(sizes) > 2**16 else True, fletcher32=True
+        )
         ends = np.cumsum(sizes)
         for name, size, end in zip(names, sizes, ends):
             stored[end - size : end] = np.fromfile(pictures.root / name, np.uint8)
@@ -324,7 +372,9 @@ def open_packed(path: Path) -> Iterator[h5py.File]:
     except MemoryError:
         raise
     except Exception as error:  # HDF5 and h5py raise whatever they came across
-        raise ValueError(f"{printable(path)} is damaged or was not packed by soft_ssl ({error}): pack it again") from error
+        raise ValueError(
+            f"{printable(path)} is damaged or was not packed by soft_ssl ({error}): pack it again"
+        ) from error
 
 
 class PackedPictures(Pictures):
@@ -337,7 +387,8 @@ class PackedPictures(Pictures):
         path: str | Path,
         classes: Sequence[str] | None = None,  # names in the order of their numbers; None: those of the file
     ):
-        "Raises `ValueError` if the file is damaged, or was packed from other pictures than the folder beside it holds."
+        """Raises `ValueError` if the file is damaged, or was packed from other pictures than the folder
+        beside it holds."""
         self.path, self.file = expand_user(path), None
         with open_packed(self.path) as file:
             self.ends, labels, own = file["ends"][:], file["labels"][:], split_names(file["classes"])
@@ -348,7 +399,10 @@ class PackedPictures(Pictures):
                 raise ValueError("it has a label of no class")
             if len(split_names(file["names"])) != len(labels):
                 raise ValueError("it has not one name for each picture")
-            stamp, made_from = str(file.attrs["stamp"]), os.fsdecode(np.array(file.attrs.get("folder", ()), np.uint8).tobytes())
+            stamp, made_from = (
+                str(file.attrs["stamp"]),
+                os.fsdecode(np.array(file.attrs.get("folder", ()), np.uint8).tobytes())
+            )
         self.classes = list(classes or own)
         self.targets = np.array([self.classes.index(name) for name in own])[labels]
         if made_from or part_name(self.path):  # `train.h5` stands for `train`, whatever it was packed from
@@ -357,13 +411,18 @@ class PackedPictures(Pictures):
     def check_folder(self, folder: Path, stamp: str) -> None:
         "Raises `ValueError` if a folder is there, and holds other pictures."
         names = picture_names(folder) if folder.is_dir() else []
-        if names and folder_stamp(folder, names) != stamp and PictureFolder(folder).fingerprint() != self.fingerprint():
+        if (
+            names and folder_stamp(folder, names) != stamp
+            and PictureFolder(folder).fingerprint() != self.fingerprint()
+        ):
             raise ValueError(
-                f"{printable(self.path)} was packed from other pictures than {printable(folder)} holds now: pack it again, or move one of the two away"
+                f"{printable(self.path)} was packed from other pictures than {printable(folder)} holds now: "
+                "pack it again, or move one of the two away"
             )
 
     def files(self, contents: bool = True) -> Iterator[tuple[str, int, bytes]]:
-        "Name, size and content of each file that was packed; with `contents` all of them are in memory for a while."
+        """Name, size and content of each file that was packed; with `contents` all of them are in memory for
+        a while."""
         with open_packed(self.path) as file:
             stored = file["bytes"][:] if contents else np.empty(0, np.uint8)
             names = split_names(file["names"])
@@ -392,7 +451,8 @@ class PackedPictures(Pictures):
 # %% ../nbs/01c_pictures.ipynb #7c3a91e8
 TEST_PARTS = ("val", "validation", "valid", "test")  # the first of these that has pictures is tested on
 LAYOUTS = (
-    "a folder of pictures holds either pictures alone, or a folder for each class, or two parts of one of these kinds, "
+    "a folder of pictures holds either pictures alone, or a folder for each class, or two parts of one of "
+    "these kinds, "
     "`train` and `val` (or validation, valid, test), each of them a folder or packed as `train.h5`"
 )
 
@@ -413,11 +473,14 @@ def part_name(path: Path) -> str:  # in small letters; empty if it is called oth
 def find_parts(
     root: Path,  # folder of pictures, or a packed file
 ) -> Parts:  # a folder without parts is one to train on
-    "Where the pictures to train on and to test on are. Raises `FileNotFoundError` if there is nothing, `ValueError` for a layout that is not understood."
+    """Where the pictures to train on and to test on are. Raises `FileNotFoundError` if there is nothing,
+    `ValueError` for a layout that is not understood."""
     if root.is_file():
         return Parts(root, None)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {printable(root)}: put a folder of pictures there, or give --data_path")
+        raise FileNotFoundError(
+            f"there is no folder {printable(root)}: put a folder of pictures there, or give --data_path"
+        )
     named: dict[str, list[Path]] = {}
     for path in sorted(root.iterdir()):
         if part_name(path) and (any(pictures_below(path)) if path.is_dir() else path.suffix.lower() == ".h5"):
@@ -425,18 +488,27 @@ def find_parts(
     if not named:
         return Parts(root, None)
     if "train" not in named:
-        raise ValueError(f"{printable(root)} has {printable(min(named.values())[0].name)} to test on but nothing to train on: {LAYOUTS}")
+        raise ValueError(
+            f"{printable(root)} has {printable(min(named.values())[0].name)} to test on but nothing to train "
+            f"on: {LAYOUTS}"
+        )
     folders, pictures = visible(root)
     others = [entry.path for entry in pictures]
     others += [next(pictures_below(entry.path), "") for entry in folders if not part_name(Path(entry.path))]
     if other := next(filter(None, others), ""):
         raise ValueError(f"{printable(other)} lies beside {printable(named['train'][0])}: {LAYOUTS}")
-    chosen = [next((named[name] for name in names if name in named), []) for names in (("train",), TEST_PARTS)]
+    chosen = [
+        next((named[name] for name in names if name in named), []) for names in (("train",), TEST_PARTS)
+    ]
     for paths in chosen:
         for alike in ([path for path in paths if path.is_dir()], [path for path in paths if path.is_file()]):
             if len(alike) > 1:
-                raise ValueError(f"{printable(alike[0])} and {printable(alike[1])} are two folders or files for the same part: {LAYOUTS}")
-    train, test = (sorted(paths, key=lambda path: not path.is_file()) for paths in chosen)  # packed files first
+                raise ValueError(
+                    f"{printable(alike[0])} and {printable(alike[1])} are two folders or files for the same "
+                    f"part: {LAYOUTS}"
+                )
+    # packed files first
+    train, test = (sorted(paths, key=lambda path: not path.is_file()) for paths in chosen)
     return Parts(train[0], test[0] if test else None)
 
 
@@ -454,7 +526,8 @@ def open_part(
     root: Path,  # folder of pictures, or a packed file
     train: bool,  # the part to train on, or the one to test on
 ) -> PictureFolder | PackedPictures:  # classes are numbered alike in both parts
-    "Opens one part of a data set of pictures. Raises `ValueError` if there is no such part, or the two have no class in common."
+    """Opens one part of a data set of pictures. Raises `ValueError` if there is no such part, or the two have
+    no class in common."""
     parts = find_parts(root)
     part = parts.train if train else parts.test
     if part is None:
@@ -465,7 +538,11 @@ def open_part(
         raise ValueError(f"{both} have no class in common: give the folder of a class the same name in both")
     if not train and (new := sorted(tested - trained)):
         names = ", ".join(map(printable, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
-        print(f"{printable(parts.test)} has classes that {printable(parts.train)} lacks, and no reader can know them: {names}", file=sys.stderr)
+        print(
+            f"{printable(parts.test)} has classes that {printable(parts.train)} lacks, and no reader can "
+            f"know them: {names}",
+            file=sys.stderr
+        )
     classes = sorted(trained | tested)
     return PackedPictures(part, classes) if part.is_file() else PictureFolder(part, classes)
 
@@ -473,7 +550,8 @@ def open_part(
 def pictures_near(
     root: Path,  # folder of a data set, or of pictures
 ) -> Iterator[str]:  # paths
-    "Pictures where a folder of pictures has them: in it, in its sub-folders, in those of its parts, packed. What a data set keeps in a folder of its own lies deeper."
+    """Pictures where a folder of pictures has them: in it, in its sub-folders, in those of its parts, packed.
+    What a data set keeps in a folder of its own lies deeper."""
     folders, pictures = visible(root)
     yield from (entry.path for entry in pictures)
     yield from (str(path) for path in root.glob("*") if path.suffix.lower() == ".h5" and part_name(path))
@@ -489,12 +567,14 @@ def check_data_path(
     dataset: str,  # one of `IMAGE_SETS`
     data_path: str | Path,
 ) -> None:
-    "Raises `ValueError` for somebody's pictures where another data set was asked for: it would be trained in their place and written among them."
+    """Raises `ValueError` for somebody's pictures where another data set was asked for: it would be trained
+    in their place and written among them."""
     root = expand_user(data_path)
     found = any(pictures_near(root)) if root.is_dir() else root.is_file() and root.suffix.lower() == ".h5"
     if found and dataset != "folder":
         raise ValueError(
-            f"{printable(root)} is a folder of pictures: add --dataset folder to train on them, or give another --data_path for {dataset}"
+            f"{printable(root)} is a folder of pictures: add --dataset folder to train on them, or give "
+            f"another --data_path for {dataset}"
         )
 
 # %% ../nbs/01c_pictures.ipynb #3e390bb0
@@ -502,13 +582,17 @@ def write_digits(
     folder: str | Path,  # to write to; it gets `train` and `val`, each with a sub-folder for each digit
     side: int = 32,  # of the pictures, in pixels
 ) -> Path:  # `folder`
-    "scikit-learn's handwritten digits as PNG files, unless they are there. Raises `ValueError` if something else is."
+    """scikit-learn's handwritten digits as PNG files, unless they are there. Raises `ValueError` if something
+    else is."""
     from PIL import Image
 
     from sklearn.datasets import load_digits
 
     folder, digits = expand_user(folder), load_digits()
-    names = [f"{'val' if number % 5 == 4 else 'train'}/{label}/{number:04}.png" for number, label in enumerate(digits.target)]
+    names = [
+        f"{'val' if number % 5 == 4 else 'train'}/{label}/{number:04}.png"
+        for number, label in enumerate(digits.target)
+    ]
     if folder.exists():
         if odd := set(names) ^ set(picture_names(folder)):
             said = f"{printable(min(odd))} {'is missing' if min(odd) in names else 'is none of them'}"
@@ -516,7 +600,10 @@ def write_digits(
             width = read_picture(folder / names[0]).width
             said = "" if width == side else f"they have {width} pixels a side, not {side}"
         if said:
-            raise ValueError(f"{printable(folder)} does not hold the digits of scikit-learn ({said}): move it away, and they are written there")
+            raise ValueError(
+                f"{printable(folder)} does not hold the digits of scikit-learn ({said}): move it away, and "
+                "they are written there"
+            )
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
@@ -531,8 +618,10 @@ def write_digits(
 
 
 def image_data(
-    dataset: str = "digits",  # one of `IMAGE_SETS`: cifar10, cifar100, stl10, imagenet100, imagenet, folder, fashion_mnist or digits
-    data_path: str | Path = "./data",  # folder of the data files; for `folder`, the folder of pictures or the packed file itself
+    # one of `IMAGE_SETS`: cifar10, cifar100, stl10, imagenet100, imagenet, folder, fashion_mnist or digits
+    dataset: str = "digits",
+    # folder of the data files; for `folder`, the folder of pictures or the packed file itself
+    data_path: str | Path = "./data",
     train: bool = True,  # the images to pretrain on, or those to test on
     side: int = 0,  # of the pictures, in pixels; 0 leaves them as they are
 ) -> Pictures:  # of pairs: uint8 `(3, H, W)`, label
@@ -553,15 +642,22 @@ def image_data(
             from torchvision.datasets import STL10
 
             stl10 = STL10(root, "train+unlabeled" if train else "test")
-            pictures = PictureArrays(torch.from_numpy(stl10.data), torch.from_numpy(stl10.labels).long(), stl10.classes)
+            pictures = PictureArrays(
+                torch.from_numpy(stl10.data), torch.from_numpy(stl10.labels).long(), stl10.classes
+            )
         elif dataset == "digits":
             pictures = open_part(write_digits(root / "digits"), train)
         else:
             pictures = open_part(root if dataset == "folder" else root / dataset, train)
     except ConnectionError as error:
-        raise ConnectionError(f"{error}: go online and repeat it, or put the files of {dataset} in {printable(root)}") from error
+        raise ConnectionError(
+            f"{error}: go online and repeat it, or put the files of {dataset} in {printable(root)}"
+        ) from error
     except RuntimeError as error:
-        raise ValueError(f"the files of {dataset} in {printable(root)} are damaged ({error}): delete them, and they are fetched again") from error
+        raise ValueError(
+            f"the files of {dataset} in {printable(root)} are damaged ({error}): delete them, and they are "
+            "fetched again"
+        ) from error
     return pictures.at(side)
 
 # %% ../nbs/01c_pictures.ipynb #33e7fc91
@@ -583,7 +679,8 @@ SMALL_CROP_AREA = (0.05, 0.14)  # its share of the picture
 def view(
     side: int,  # in pixels
     area: tuple[float, float],  # bounds of the crop's share of the picture
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),  # of brightness, contrast, saturation and hue
+    # of brightness, contrast, saturation and hue
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1),
     blur: float = 0.0,  # probability
     solarize: float = 0.0,  # probability
     flip: float = 0.5,  # probability of a mirror image
@@ -599,7 +696,7 @@ def view(
         v2.RandomApply([v2.GaussianBlur(kernel, (0.1, 2.0))], blur),
         v2.RandomSolarize(128, solarize),
         v2.RandomHorizontalFlip(flip),
-    ])  # fmt: skip
+    ])
 
 
 def views(
@@ -624,7 +721,9 @@ def views(
     check_at_least(0, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
     if hue > 0.5:
         raise ValueError(f"hue must be at most 0.5, but is {hue}")
-    for name, value in dict(blur_1=blur_1, blur_2=blur_2, solarize_1=solarize_1, solarize_2=solarize_2).items():
+    for name, value in dict(
+        blur_1=blur_1, blur_2=blur_2, solarize_1=solarize_1, solarize_2=solarize_2
+    ).items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} is a probability, from 0 to 1, but is {value}")
     jitter, mirror = (brightness, contrast, saturation, hue), 0.5 if flip else 0.0
@@ -639,11 +738,14 @@ class LabelledPictures:
 
     def __init__(
         self,
-        parts: Sequence[Pictures],  # of `image_data`, of one size: the pictures to train on, and those to test on if there are any
+        # of `image_data`, of one size: the pictures to train on, and those to test on if there are any
+        parts: Sequence[Pictures],
         name: str,  # of the data set
         side: int,  # of the pictures, in pixels
     ):
-        self.parts, self.name, self.source, self.path, self.image_shape = parts, name, "original", name, (side, side, 3)
+        self.parts, self.name, self.source, self.path, self.image_shape = (
+            parts, name, "original", name, (side, side, 3)
+        )
         self.starts = np.cumsum([0, *map(len, parts)])
         self.values = np.concatenate([part.targets for part in parts])[:, None]
         self.factors = Factors(("class",), (len(parts[0].classes),), ("class",))
@@ -651,7 +753,8 @@ class LabelledPictures:
 
     @property
     def stamp(self) -> str:
-        "By which a file that was computed from all these pictures is known: names, sizes and times of what is in files, and the pixels of anything else."
+        """By which a file that was computed from all these pictures is known: names, sizes and times of what
+        is in files, and the pixels of anything else."""
         return " ".join(part.stamp() for part in self.parts)
 
     def __len__(self) -> int:
@@ -673,28 +776,38 @@ class LabelledPictures:
         return torch.stack(found) if found else torch.empty(0, 3, *self.image_shape[:2], dtype=torch.uint8)
 
     def statistics(self, index: Any = None) -> tuple[Tensor, Tensor]:  # `(3,)` each, of pixels on [0, 1]
-        "Channel mean and standard deviation, as `IMAGE_SETS` has them: of the data set, or of ImageNet where it has none of its own."
+        """Channel mean and standard deviation, as `IMAGE_SETS` has them: of the data set, or of ImageNet
+        where it has none of its own."""
         about = IMAGE_SETS[self.name]
         return torch.tensor(about.mean), torch.tensor(about.std)
 
 
 def load_pictures(
-    dataset: str = "digits",  # cifar10, cifar100, stl10, imagenet100, imagenet, folder, fashion_mnist or digits
-    data_path: str | Path = "./data",  # folder of the data files; for `folder`, the folder of pictures or the packed file itself
+    # cifar10, cifar100, stl10, imagenet100, imagenet, folder, fashion_mnist or digits
+    dataset: str = "digits",
+    # folder of the data files; for `folder`, the folder of pictures or the packed file itself
+    data_path: str | Path = "./data",
     image_size: int = 32,  # side of the views, in pixels, and of the pictures that are read
-    n_train: int = 0,  # pictures to train on; 0 takes all, but for an eighth, at least one, where there is no part to test on
+    # pictures to train on; 0 takes all, but for an eighth, at least one, where there is no part to test on
+    n_train: int = 0,
     subset_seed: int = 0,  # which of them, where n_train leaves some out
 ) -> SplitData:
-    "A data set of pictures, split. Raises `ValueError`, `FileNotFoundError` or `ConnectionError` with what to do."
+    """A data set of pictures, split. Raises `ValueError`, `FileNotFoundError` or `ConnectionError` with what
+    to do."""
     parts = [image_data(dataset, data_path, train=True, side=image_size)]
     if has_test_part(dataset, data_path):
         parts.append(image_data(dataset, data_path, train=False, side=image_size))
     data, n = LabelledPictures(parts, dataset, image_size), len(parts[0])
     held_back = min(n - 1, max(1, n // 8)) if len(parts) == 1 else 0
     if held_back:
-        print(f"{printable(data_path)} has no part to test on: {held_back:,} of {n:,} pictures, drawn at random, are held back for it")
+        print(
+            f"{printable(data_path)} has no part to test on: {held_back:,} of {n:,} pictures, drawn at "
+            "random, are held back for it"
+        )
     shuffled = np.random.default_rng(subset_seed).permutation(n)
-    train, rest = np.sort(shuffled[: min(n_train or n, n - held_back)]), shuffled[min(n_train or n, n - held_back) :]
+    train, rest = (
+        np.sort(shuffled[: min(n_train or n, n - held_back)]), shuffled[min(n_train or n, n - held_back) :]
+    )
     iid = np.sort(rest) if len(parts) == 1 else np.arange(n, len(data))
     return SplitData(data, Splits(train, iid, *[np.empty(0, int)] * 2))
 
@@ -705,4 +818,6 @@ def picture_batch_source(
     "The pictures that a run trains on, in their own size: views are cut from them."
     assert isinstance(data.dataset, LabelledPictures)
     pictures = data.dataset.parts[0].at(0)
-    return pictures if len(data.splits.train) == len(pictures) else Subset(pictures, data.splits.train.tolist())
+    return (
+        pictures if len(data.splits.train) == len(pictures) else Subset(pictures, data.splits.train.tolist())
+    )

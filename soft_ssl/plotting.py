@@ -40,14 +40,18 @@ def show_images(
     columns: int = 10,  # images in a row
     size: float = 0.9,  # inches an image
 ) -> Figure:
-    "A grid of images, row by row. Raises `ValueError` if there are none, they have another shape, or there is not one title for each."
+    """A grid of images, row by row. Raises `ValueError` if there are none, they have another shape, or there
+    is not one title for each."""
     import matplotlib.pyplot as plt
 
     images = np.asarray(images)
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)  # matplotlib reads colours last
     if images.ndim not in (3, 4) or not len(images) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise ValueError(f"show_images reads (N, C, H, W), (N, H, W, C) or (N, H, W) with N > 0 and C = 1 or 3, but got {images.shape}")
+        raise ValueError(
+            "show_images reads (N, C, H, W), (N, H, W, C) or (N, H, W) with N > 0 and C = 1 or 3, but got "
+            f"{images.shape}"
+        )
     if titles is not None and len(titles) != len(images):
         raise ValueError(f"{len(titles)} titles for {len(images)} images")
     rows = -(-len(images) // columns)

@@ -48,15 +48,18 @@ def is_one_hot(
 def in_parts(
     y: Tensor,  # float64 `(n, T)` from -2 to 2, n under 2**22
 ) -> Tensor:  # float32 `(n, 2T)`; both halves together are `y`
-    "Targets so coarse that sums of `n` of them are exact in single precision, and beside them the little that is left of each."
+    """Targets so coarse that sums of `n` of them are exact in single precision, and beside them the little
+    that is left of each."""
     grid = 2.0 ** (22 - len(y).bit_length())
     coarse = (y * grid).round() / grid
     return torch.cat([coarse, y - coarse], 1).float()
 
 
 def add_products(
-    total: Tensor,  # float64 `(D, D)`, changed in place; above its diagonal there is nothing of use afterwards
-    x: Tensor,  # `(n, D)`, n under 2**24: float64, or zeros and ones in float32, which counts exactly up to there
+    # float64 `(D, D)`, changed in place; above its diagonal there is nothing of use afterwards
+    total: Tensor,
+    # `(n, D)`, n under 2**24: float64, or zeros and ones in float32, which counts exactly up to there
+    x: Tensor,
 ) -> None:
     "Adds the lower half of `x.T @ x` to a total: in double precision, or exact counts."
     for start in range(0, x.shape[1], COLUMNS_AT_ONCE):
@@ -83,9 +86,11 @@ def solve_positive(
     matrix: Tensor,  # float64 `(D, D)`, symmetric and positive definite
     b: Tensor,  # float64 `(D, T)`
 ) -> Tensor:  # float64 `(D, T)`
-    "Solves `matrix @ x = b` as exactly as in double precision (the stopping rule of LAPACK's `dsposv`). Raises `torch.linalg.LinAlgError` if that is impossible."
+    """Solves `matrix @ x = b` as exactly as in double precision (the stopping rule of LAPACK's `dsposv`).
+    Raises `torch.linalg.LinAlgError` if that is impossible."""
     factor, failed = matrix.mT.float(), torch.empty((), dtype=torch.int32, device=b.device)
-    torch.linalg.cholesky_ex(factor, out=(factor, failed))  # column by column in memory, LAPACK makes no copy of it
+    # column by column in memory, LAPACK makes no copy of it
+    torch.linalg.cholesky_ex(factor, out=(factor, failed))
 
     def approximately(b: Tensor) -> Tensor:
         half_solved = torch.linalg.solve_triangular(factor, b.float(), upper=False)
@@ -130,7 +135,10 @@ class Probes:
     def taken(self) -> tuple[Tensor, np.ndarray]:  # `(N, D)` and `(N, F)`
         "What was added, which is then forgotten. Raises `ValueError` if that was nothing, or not finite."
         if not self.features or not all(x.isfinite().all() for x in self.features):
-            raise ValueError("the probes have no training features, or features that are not finite: is the checkpoint sound?")
+            raise ValueError(
+                "the probes have no training features, or features that are not finite: is the checkpoint "
+                "sound?"
+            )
         taken = torch.cat(self.features), np.concatenate(self.values)
         self.features, self.values = [], []
         return taken
@@ -156,11 +164,13 @@ def spread_or_1(
     return torch.where(std > torch.finfo(dtype).eps * mean.abs(), std, 1.0)
 
 
-RIDGES = tuple(10.0**power for power in range(5, -11, -1))  # from the strongest: penalties to choose from, as parts of a feature's sum of squares around its mean
+# from the strongest: penalties to choose from, as parts of a feature's sum of squares around its mean
+RIDGES = tuple(10.0**power for power in range(5, -11, -1))
 
 
 class RidgeProbes(Probes):
-    "Ridge probes of all factors, fitted together; where the penalty is to be chosen, the strongest is in use until `choose` has compared them."
+    """Ridge probes of all factors, fitted together; where the penalty is to be chosen, the strongest is in
+    use until `choose` has compared them."""
 
     def __init__(
         self,
@@ -172,7 +182,10 @@ class RidgeProbes(Probes):
             raise ValueError(f"ridge must be at least 0 and finite, but is {ridge}")
         super().__init__(factors, factors.classes)
         self.ridge, self.standardize, self.count = ridge, standardize, 0
-        self.widths = [size if name in factors.classes else 1 for name, size in zip(factors.names, factors.sizes)]  # columns of each factor
+        # columns of each factor
+        self.widths = [
+            size if name in factors.classes else 1 for name, size in zip(factors.names, factors.sizes)
+        ]
 
     def columns(
         self,
@@ -180,7 +193,10 @@ class RidgeProbes(Probes):
     ) -> Tensor:  # float64 `(n, T)`: ±1 for each class, the number itself for numbers
         "What the probes predict, all factors side by side."
         targets = [torch.from_numpy(np.asarray(self.target(values, name))) for name in self.factors.names]
-        parts = [2 * F.one_hot(y, size) - 1 if name in self.classes else y[:, None] for name, size, y in zip(self.factors.names, self.factors.sizes, targets)]
+        parts = [
+            2 * F.one_hot(y, size) - 1 if name in self.classes else y[:, None]
+            for name, size, y in zip(self.factors.names, self.factors.sizes, targets)
+        ]
         return torch.cat([part.double() for part in parts], 1)
 
     def add(
@@ -189,19 +205,25 @@ class RidgeProbes(Probes):
         values: np.ndarray,  # `(n, F)`: factor values of the same images
     ) -> None:
         "Takes in training images, and adds up what they say, many at once."
-        features = features if features.is_floating_point() else features.double()  # int8 is for what is counted
+        # int8 is for what is counted
+        features = features if features.is_floating_point() else features.double()
         super().add(features.to(torch.int8) if is_one_hot(features) else features, values)
         if sum(map(len, self.features)) >= ROWS_AT_ONCE:
             self.add_up()
 
     def add_up(self) -> None:
-        "Adds sums and products of what was taken in, around a point near the mean, so that no digits are lost; counts are exact as they are."
+        """Adds sums and products of what was taken in, around a point near the mean, so that no digits are
+        lost; counts are exact as they are."""
         x, values = self.taken()
         y, counted = self.columns(values).to(x.device), x.dtype == torch.int8
         if self.count == 0:
-            self.dtype, self.x0, self.y0 = torch.float32 if counted else x.dtype, x[:256].double().mean(0) * (not counted), y.mean(0)
+            self.dtype, self.x0, self.y0 = (
+                torch.float32 if counted else x.dtype, x[:256].double().mean(0) * (not counted), y.mean(0)
+            )
             self.x_sum, self.y_sum = torch.zeros_like(self.x0), torch.zeros_like(self.y0)
-            self.xx, self.xy = (self.x0.new_zeros(len(self.x0), width) for width in (len(self.x0), len(self.y0)))
+            self.xx, self.xy = (
+                self.x0.new_zeros(len(self.x0), width) for width in (len(self.x0), len(self.y0))
+            )
         counted = counted and not self.x0.any()
         counts, x, y = x, x.float() if counted else x.double().sub_(self.x0), y - self.y0
         self.count += len(x)
@@ -213,11 +235,13 @@ class RidgeProbes(Probes):
             add_products(self.xx, x)
 
     def solve(self) -> RidgeProbes:
-        "Computes the weights from what was added, and forgets it. Raises `ValueError` if that was nothing, or not finite."
+        """Computes the weights from what was added, and forgets it. Raises `ValueError` if that was nothing,
+        or not finite."""
         if self.features or not self.count:
             self.add_up()
         x_mean, y_mean = self.x_sum / self.count, self.y_sum / self.count
-        gram = self.xx.addr_(x_mean, x_mean, alpha=-self.count)  # of an 8192-wide code half a gigabyte, so without a copy
+        # of an 8192-wide code half a gigabyte, so without a copy
+        gram = self.xx.addr_(x_mean, x_mean, alpha=-self.count)
         xy = self.xy.addr_(x_mean, y_mean, alpha=-self.count)
         scale = torch.ones_like(x_mean)
         self.centre, self.level = self.x0 + x_mean, self.y0 + y_mean
@@ -251,13 +275,17 @@ class RidgeProbes(Probes):
         for errors, weights in zip(self.errors, self.candidates):
             for number, (factor, said) in enumerate(self.predict(features, weights).items()):
                 target = self.target(values, factor)
-                errors[number] += (said != target).sum() if factor in self.classes else np.square(said - target).sum()
+                errors[number] += (
+                    (said != target).sum() if factor in self.classes else np.square(said - target).sum()
+                )
 
     def choose(self) -> RidgeProbes:
         "Takes for each factor the penalty that got least wrong; of equals the first."
         best = self.errors.argmin(0)
         parts = [self.candidates[n].split(self.widths, 1)[number] for number, n in enumerate(best)]
-        self.weights, self.chosen = torch.cat(parts, 1), {factor: self.ridges[n] for factor, n in zip(self.factors.names, best)}
+        self.weights, self.chosen = (
+            torch.cat(parts, 1), {factor: self.ridges[n] for factor, n in zip(self.factors.names, best)}
+        )
         return self
 
     def predict(
@@ -267,9 +295,12 @@ class RidgeProbes(Probes):
     ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
         "What the probes say of images."
         weights = self.weights if weights is None else weights
-        outputs = ((features.double() - self.centre) @ weights + self.level).cpu()  # centred: numbers far from zero keep their digits
+        # centred: numbers far from zero keep their digits
+        outputs = ((features.double() - self.centre) @ weights + self.level).cpu()
         parts = zip(self.factors.names, outputs.split(self.widths, 1))
-        return {name: (part.argmax(1) if name in self.classes else part[:, 0]).numpy() for name, part in parts}
+        return {
+            name: (part.argmax(1) if name in self.classes else part[:, 0]).numpy() for name, part in parts
+        }
 
 # %% ../nbs/03_probes.ipynb #aafba1c4
 ROUNDS, STEPS_OF_ROUND = 6, 200  # of L-BFGS; each round may take twice as many steps as the one before
@@ -280,7 +311,7 @@ def fit_logistic(
     x: Tensor,  # float64 `(n, D)`, centred
     y: Tensor,  # int64 `(n,)`, 0 to K-1, each of them there
     strength: float,  # C, above 0
-) -> tuple[Tensor, Tensor, bool]:  # weights float64 `(D, K)`, or `(D, 1)` if K = 2; intercept `(1, K)` or `(1, 1)`; whether it converged
+) -> tuple[Tensor, Tensor, bool]:  # float64 weights `(D, K)`, intercept `(1, K)` (K = 2: 1); if it converged
     "Multinomial, or for two classes binary, logistic regression: the minimum of scikit-learn's objective."
     from scipy.optimize import minimize
 
@@ -291,7 +322,8 @@ def fit_logistic(
     weights, intercept, before = x.new_zeros(x.shape[1], width), x.new_zeros(1, width), float("inf")
     curvature = x.new_full((n,), 0.25)
 
-    def losses(weights: Tensor, intercept: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # objective, its gradient by the logits, p(1-p)
+    # objective, its gradient by the logits, p(1-p)
+    def losses(weights: Tensor, intercept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = x @ weights + intercept
         both = torch.cat([-logits, logits], 1) / 2 if width == 1 else logits
         log_p = both.log_softmax(1)
@@ -310,16 +342,24 @@ def fit_logistic(
             rows = torch.from_numpy(point).to(x).view(-1, width)
             return torch.linalg.solve_triangular(factor.mT, rows[:-1], upper=True), rows[-1:] / unit
 
-        def objective(point: np.ndarray, factor: Tensor = factor, unit: float = unit) -> tuple[float, np.ndarray]:
+        def objective(
+            point: np.ndarray, factor: Tensor = factor, unit: float = unit
+        ) -> tuple[float, np.ndarray]:
             weights, intercept = unpack(point)
             value, error, _ = losses(weights, intercept)
-            gradient = torch.linalg.solve_triangular(factor, x.T @ error + penalty[:, None] * weights, upper=False)
-            return value.item(), torch.cat([gradient, error.sum(0, keepdim=True) / unit]).flatten().cpu().numpy()
+            gradient = torch.linalg.solve_triangular(
+                factor, x.T @ error + penalty[:, None] * weights, upper=False
+            )
+            return (
+                value.item(), torch.cat([gradient, error.sum(0, keepdim=True) / unit]).flatten().cpu().numpy()
+            )
 
         start = torch.cat([factor.mT @ weights, intercept * unit]).flatten().cpu().numpy()
         steps = STEPS_OF_ROUND * 2**number
         options = dict(maxiter=steps, maxfun=3 * steps, maxcor=50, ftol=1e-10, gtol=0)
-        weights, intercept = unpack(minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x)
+        weights, intercept = unpack(
+            minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
+        )
         now, _, curvature = losses(weights, intercept)
         if before - now <= LEAST_GAIN * now:
             return weights / size[:, None], intercept, True
@@ -346,7 +386,8 @@ class LogisticProbes(Probes):
         return self.factors.distinct(values)[:, self.factors.names.index(factor)].astype(np.int64)
 
     def solve(self) -> LogisticProbes:
-        "Fits every factor. Raises `ValueError` if there are no features, or not finite ones; warns of a probe that did not converge."
+        """Fits every factor. Raises `ValueError` if there are no features, or not finite ones; warns of a
+        probe that did not converge."""
         from sklearn.exceptions import ConvergenceWarning
 
         x, values = self.taken()
@@ -365,7 +406,8 @@ class LogisticProbes(Probes):
             weights, intercept, converged = fit_logistic(x, torch.from_numpy(y).to(x.device), self.strength)
             if not converged:
                 warnings.warn(
-                    f"the logistic probe of {factor} did not converge: its score may be too low; lower strength, or standardize",
+                    f"the logistic probe of {factor} did not converge: its score may be too low; lower "
+                    "strength, or standardize",
                     ConvergenceWarning,
                     stacklevel=2,
                 )
@@ -406,7 +448,12 @@ class BoostingProbes(Probes):
             y = self.target(values, factor)
             kind = HistGradientBoostingClassifier if factor in self.classes else HistGradientBoostingRegressor
             few = len(np.unique(y)) == 1  # nothing to tell apart
-            self.probes[factor] = y[0] if few else kind(max_iter=self.rounds, min_samples_leaf=5, early_stopping=False, random_state=0).fit(x, y)
+            self.probes[factor] = (
+                y[0] if few
+                else kind(
+                    max_iter=self.rounds, min_samples_leaf=5, early_stopping=False, random_state=0
+                ).fit(x, y)
+            )
         return self
 
     def predict(
@@ -415,7 +462,10 @@ class BoostingProbes(Probes):
     ) -> dict[str, np.ndarray]:  # for each factor `(n,)`: a class, or a number
         "What the probes say of images."
         x = features.float().cpu().numpy()
-        return {factor: probe.predict(x) if hasattr(probe, "predict") else np.full(len(x), probe) for factor, probe in self.probes.items()}
+        return {
+            factor: probe.predict(x) if hasattr(probe, "predict") else np.full(len(x), probe)
+            for factor, probe in self.probes.items()
+        }
 
 # %% ../nbs/03_probes.ipynb #cb4df853
 NORM_FEATS = ("no", "standardize", "l2")
@@ -468,7 +518,10 @@ def feature_batches(
     "Runs images through a frozen method, a batch at a time."
     device = next(method.parameters()).device
     keep_memory(device)
-    for images, start in zip(image_batches(data.dataset, rows, test_batch_size, label, workers), range(0, len(rows), test_batch_size)):
+    for images, start in zip(
+        image_batches(data.dataset, rows, test_batch_size, label, workers),
+        range(0, len(rows), test_batch_size)
+    ):
         features = method.features(images.to(device))
         if norm_feats == "l2" and "encoded" in features:
             features["encoded"] = F.normalize(features["encoded"], dim=1)
@@ -480,7 +533,8 @@ class FeatureFunction(torch.nn.Module):
 
     def __init__(
         self,
-        read: Callable[[Tensor], dict[str, Tensor] | Tensor],  # from uint8 images `(B, C, H, W)` to features `(B, D)` by name, or to one that is called `encoded`
+        # from uint8 images `(B, C, H, W)` to features `(B, D)` by name, or to one that is called `encoded`
+        read: Callable[[Tensor], dict[str, Tensor] | Tensor],
         device: torch.device | str = "cpu",  # where the readings compute
     ):
         super().__init__()
@@ -512,11 +566,14 @@ def oracle_rows(
     n: int,  # how many images, if there are so many
     scored: dict[str, np.ndarray],  # of each part, the rows that are scored
 ) -> np.ndarray:  # sorted rows; empty if all images of `val`, or all of `test`, are scored
-    "A random sample of all images but those that are scored, for an oracle probe; of values that no part has, none."
+    """A random sample of all images but those that are scored, for an oracle probe; of values that no part
+    has, none."""
     unseen = [part for part in ("val", "test") if len(data.rows(part))]
     if not unseen or any(len(scored[part]) == len(data.rows(part)) for part in unseen):
         return np.empty(0, int)
-    known = np.all([np.isin(column, values) for column, values in zip(data.dataset.values.T, data.occurring())], axis=0)
+    known = np.all(
+        [np.isin(column, values) for column, values in zip(data.dataset.values.T, data.occurring())], axis=0
+    )
     free = np.setdiff1d(np.flatnonzero(known), np.concatenate([*scored.values()]))
     return draw_rows(free, n, seed=1)
 
@@ -549,24 +606,44 @@ def score_probes(
     n_sub_test: int,  # images of each part that score them; 0 takes all
     test_batch_size: int,  # images at a time
     oracle: bool,  # an oracle probe beside each
-) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle; ridge, if there was one to choose
-    "Fits probes for every feature and factor on training images, and scores them on the other parts. `oracle` is empty where there is none."
+) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle; ridge, if it was chosen
+    """Fits probes for every feature and factor on training images, and scores them on the other parts.
+    `oracle` is empty where there is none."""
     import pandas as pd
     from sklearn.metrics import accuracy_score, r2_score
 
     if norm_feats not in NORM_FEATS:
         raise ValueError(f"norm_feats must be one of {', '.join(NORM_FEATS)}, but is {norm_feats!r}")
     check_at_least(1, test_batch_size=test_batch_size)
-    train, scored, factors = data.rows("train", n_sub_train, labelled=True), {part: data.rows(part, n_sub_test, labelled=True) for part in PARTS}, data.dataset.factors
-    n_classes = {name: len(np.unique(values % period)) for name, values, period in zip(factors.names, data.occurring(), factors.periods)}  # 360 degrees are 0
-    probes = {"score": fit_probes(method, data, train, new_probes, norm_feats, test_batch_size, "fitting probes")}
+    train, scored, factors = (
+        data.rows("train", n_sub_train, labelled=True),
+        {part: data.rows(part, n_sub_test, labelled=True) for part in PARTS}, data.dataset.factors
+    )
+    # 360 degrees are 0
+    n_classes = {
+        name: len(np.unique(values % period))
+        for name, values, period in zip(factors.names, data.occurring(), factors.periods)
+    }
+    probes = {
+        "score": fit_probes(method, data, train, new_probes, norm_feats, test_batch_size, "fitting probes")
+    }
     everywhere = oracle_rows(data, len(train), scored) if oracle else np.empty(0, int)
     if len(everywhere):
-        probes["oracle"] = fit_probes(method, data, everywhere, new_probes, norm_feats, test_batch_size, "fitting oracle probes")
-    undecided = [(name, probe) for fitted in probes.values() for name, probe in fitted.items() if isinstance(probe, RidgeProbes) and not probe.ridge]
+        probes["oracle"] = fit_probes(
+            method, data, everywhere, new_probes, norm_feats, test_batch_size, "fitting oracle probes"
+        )
+    undecided = [
+        (name, probe) for fitted in probes.values() for name, probe in fitted.items()
+        if isinstance(probe, RidgeProbes) and not probe.ridge
+    ]
     if undecided and len(scored["val"]) < 2:
-        raise ValueError("ridge 0 chooses the penalty on val, which has no images: give the penalty, or hold out fewer factors' combinations (dataset_K)")
-    for features, values in feature_batches(method, data, scored["val"], norm_feats, test_batch_size, "choosing penalties") if undecided else ():
+        raise ValueError(
+            "ridge 0 chooses the penalty on val, which has no images: give the penalty, or hold out fewer "
+            "factors' combinations (dataset_K)"
+        )
+    for features, values in feature_batches(
+        method, data, scored["val"], norm_feats, test_batch_size, "choosing penalties"
+    ) if undecided else ():
         for name, probe in undecided:
             probe.compare(features[name], values)
     for _, probe in undecided:
@@ -576,24 +653,49 @@ def score_probes(
         if len(rows) < 2:
             print(f"no images in {part}: it is left out of the scores")
             continue
-        said: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {(kind, name): [] for kind, fitted in probes.items() for name in fitted}
-        for features, _ in feature_batches(method, data, rows, norm_feats, test_batch_size, f"scoring {part}"):
+        said: dict[tuple[str, str], list[dict[str, np.ndarray]]] = {
+            (kind, name): [] for kind, fitted in probes.items() for name in fitted
+        }
+        for features, _ in feature_batches(
+            method, data, rows, norm_feats, test_batch_size, f"scoring {part}"
+        ):
             for (kind, name), batches in said.items():
                 batches.append(probes[kind][name].predict(features[name]))
         for name, fitted in probes["score"].items():
             for factor, n_values in n_classes.items():
                 target, is_class = fitted.target(data.dataset.values[rows], factor), factor in fitted.classes
                 measure = accuracy_score if is_class else r2_score
-                scores = {kind: float(measure(target, np.concatenate([batch[factor] for batch in said[kind, name]]))) for kind in probes}
-                row: dict[str, Any] = {"feature": name, "split": part, "factor": factor, "metric": "accuracy" if is_class else "r2", "chance": 1 / n_values if is_class else 0.0}
-                table.append(row | {"oracle": np.nan} | scores | ({"ridge": fitted.chosen[factor]} if isinstance(fitted, RidgeProbes) and fitted.chosen else {}))
-    return pd.DataFrame(table, columns=["feature", "split", "factor", "metric", "chance", "score", "oracle", *(["ridge"] if undecided else [])])
+                scores = {
+                    kind: float(
+                        measure(target, np.concatenate([batch[factor] for batch in said[kind, name]]))
+                    )
+                    for kind in probes
+                }
+                row: dict[str, Any] = {
+                    "feature": name, "split": part, "factor": factor,
+                    "metric": "accuracy" if is_class else "r2", "chance": 1 / n_values if is_class else 0.0
+                }
+                table.append(
+                    row | {"oracle": np.nan} | scores
+                    | (
+                        {"ridge": fitted.chosen[factor]} if isinstance(fitted, RidgeProbes)
+                        and fitted.chosen else {}
+                    )
+                )
+    return pd.DataFrame(
+        table,
+        columns=[
+            "feature", "split", "factor", "metric", "chance", "score", "oracle",
+            *(["ridge"] if undecided else [])
+        ]
+    )
 
 
 def linear_probe(
     method: HasFeatures,
     data: SplitData,
-    ridge: float = 1.0,  # alpha of the probes; 0 chooses from several for each feature and factor, on val, whose own scores are a little too good then
+    # alpha of the probes; 0 chooses one for each feature and factor on val, whose scores are too good then
+    ridge: float = 1.0,
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_train: int = 10_000,  # training images that fit the probes; 0 takes all
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
@@ -603,9 +705,13 @@ def linear_probe(
     "Ridge probes: accuracy of the classes, R² of the numbers."
 
     def new_probes(feature: str) -> RidgeProbes:
-        return RidgeProbes(data.dataset.factors, ridge, standardize=feature == "encoded" and norm_feats == "standardize")
+        return RidgeProbes(
+            data.dataset.factors, ridge, standardize=feature == "encoded" and norm_feats == "standardize"
+        )
 
-    return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle)
+    return score_probes(
+        method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle
+    )
 
 
 def logistic_probe(
@@ -621,9 +727,13 @@ def logistic_probe(
     "Logistic probes: accuracy of every factor, each value a class."
 
     def new_probes(feature: str) -> LogisticProbes:
-        return LogisticProbes(data.dataset.factors, strength, standardize=feature == "encoded" and norm_feats == "standardize")
+        return LogisticProbes(
+            data.dataset.factors, strength, standardize=feature == "encoded" and norm_feats == "standardize"
+        )
 
-    return score_probes(method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle)
+    return score_probes(
+        method, data, new_probes, norm_feats, n_sub_train, n_sub_test, test_batch_size, oracle
+    )
 
 # %% ../nbs/03_probes.ipynb #119b2b14
 def skill(
@@ -636,11 +746,16 @@ def skill(
 
 def score_table(
     scores: pd.DataFrame,  # as `linear_probe` gives it
-) -> pd.DataFrame:  # a row for each feature and factor, with metric and chance; a column for each part, and one for what the oracle probe reads there
+) -> pd.DataFrame:  # a row for each feature and factor, with metric and chance; a column for each part
     "The scores side by side, factor by factor."
-    rows, parts = ["feature", "factor", "metric", "chance"], [part for part in PARTS if part in set(scores["split"])]
+    rows, parts = (
+        ["feature", "factor", "metric", "chance"], [part for part in PARTS if part in set(scores["split"])]
+    )
     wide = scores.pivot_table(index=rows, columns="split", values="score", sort=False)[parts]
-    oracle = [part for part in ("val", "test") if part in parts and "oracle" in scores and scores["oracle"].notna().any()]
+    oracle = [
+        part for part in ("val", "test")
+        if part in parts and "oracle" in scores and scores["oracle"].notna().any()
+    ]
     if oracle:
         best = scores.pivot_table(index=rows, columns="split", values="oracle", sort=False)[oracle]
         wide = wide.join(best.add_suffix(" oracle"))
@@ -655,15 +770,21 @@ def compare_scores(
     "What is read from one feature of several networks, below each other."
     import pandas as pd
 
-    of = {name: table[table["feature"] == feature].set_index(["split", "factor"]).loc[list(parts)] for name, table in tables.items()}
-    return pd.DataFrame({"chance": next(iter(of.values()))["chance"]} | {name: table["score"] for name, table in of.items()}).T
+    of = {
+        name: table[table["feature"] == feature].set_index(["split", "factor"]).loc[list(parts)]
+        for name, table in tables.items()
+    }
+    return pd.DataFrame(
+        {"chance": next(iter(of.values()))["chance"]} | {name: table["score"] for name, table in of.items()}
+    ).T
 
 # %% ../nbs/03_probes.ipynb #210ba57f
 def plot_probes(
     evaluations: pd.DataFrame,  # as `linear_probe` gives it, of several steps with a column step
     title: str,
 ) -> Figure:
-    "Scores by factor, feature and part; the first evaluated step (untrained, if it is 0) beside the last, and what an oracle probe reads of that."
+    """Scores by factor, feature and part; the first evaluated step (untrained, if it is 0) beside the last,
+    and what an oracle probe reads of that."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 
@@ -674,21 +795,43 @@ def plot_probes(
     names = {step: (f"step {step}" if step else "untrained") if several else "probe" for step in steps}
     factors, features = evaluations["factor"].unique(), evaluations["feature"].unique()
     parts = [part for part in PARTS if part in set(evaluations["split"])]
-    fig, axes = plt.subplots(len(features), len(parts), figsize=(3 * len(parts), 1.6 * len(features) + 0.8), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(
+        len(features), len(parts), figsize=(3 * len(parts), 1.6 * len(features) + 0.8), sharex=True,
+        sharey=True, squeeze=False
+    )
     for row, feature in zip(axes, features):
         for ax, part in zip(row, parts):
-            shown = evaluations[(evaluations["feature"] == feature) & (evaluations["split"] == part) & evaluations["step"].isin(steps)]
-            sns.barplot(shown.assign(network=shown["step"].map(names)), x="factor", y="score", hue="network", order=factors, hue_order=[*names.values()], ax=ax, legend=False)
+            shown = evaluations[
+                (
+                    evaluations["feature"] == feature
+                ) & (evaluations["split"] == part) & evaluations["step"].isin(steps)
+            ]
+            sns.barplot(
+                shown.assign(network=shown["step"].map(names)), x="factor", y="score", hue="network",
+                order=factors, hue_order=[*names.values()], ax=ax, legend=False
+            )
             ends = shown[shown["step"] == last].set_index("factor").loc[factors]
             at = np.arange(len(factors))
-            ax.hlines(ends["chance"], at - 0.42, at + 0.42, color="black", ls=":", lw=1, label="chance (accuracy), mean (R²)")
+            ax.hlines(
+                ends["chance"], at - 0.42, at + 0.42, color="black", ls=":", lw=1,
+                label="chance (accuracy), mean (R²)"
+            )
             ax.plot(at, ends["oracle"], "_", color="black", ms=14, label="oracle probe")
-            labels = [f"{factor}\n{'accuracy' if metric == 'accuracy' else 'R²'}" for factor, metric in ends["metric"].items()]
-            ax.set(title=f"{feature}: {part}", xlabel="", ylabel="", ylim=(min(0, max(-1, evaluations["score"].min())), 1))
+            labels = [
+                f"{factor}\n{'accuracy' if metric == 'accuracy' else 'R²'}"
+                for factor, metric in ends["metric"].items()
+            ]
+            ax.set(
+                title=f"{feature}: {part}", xlabel="", ylabel="",
+                ylim=(min(0, max(-1, evaluations["score"].min())), 1)
+            )
             ax.set_xticks(at, labels, fontsize=6)
     bars = axes[0, 0].containers
     handles = [*bars, *axes[0, 0].get_legend_handles_labels()[0]]
-    fig.legend(handles, [*names.values(), *axes[0, 0].get_legend_handles_labels()[1]], loc="lower center", ncols=len(handles), bbox_to_anchor=(0.5, -0.04))
+    fig.legend(
+        handles, [*names.values(), *axes[0, 0].get_legend_handles_labels()[1]], loc="lower center",
+        ncols=len(handles), bbox_to_anchor=(0.5, -0.04)
+    )
     fig.suptitle(title, fontsize="medium")
     fig.tight_layout()
     return fig
@@ -697,9 +840,11 @@ def plot_probes(
 def few_labels(
     method: HasFeatures,
     data: SplitData,
-    n_labels: Sequence[int] = (100, 1000, 10_000),  # training images that fit the probes; 0, or more than there are, takes all
+    # training images that fit the probes; 0, or more than there are, takes all
+    n_labels: Sequence[int] = (100, 1000, 10_000),
     most_boosted: int = 1000,  # boosted trees are fitted on at most so many
-    ridge: float = 1.0,  # alpha of the ridge probes; 0 chooses from several for each feature and factor, by the labels of val, which are not counted
+    # alpha of the ridge probes; 0 chooses one for each feature and factor by val (labels not counted)
+    ridge: float = 1.0,
     norm_feats: str = "l2",  # of z: no, standardize (by training statistics) or l2
     n_sub_test: int = 5_000,  # images of each part that score them; 0 takes all
     test_batch_size: int = 256,  # images at a time
@@ -713,6 +858,9 @@ def few_labels(
         count = len(data.rows("train", n, labelled=True))
         tables.append(scores.assign(probe="ridge", n_labels=count))
         if 0 < n <= most_boosted:
-            scores = score_probes(method, data, lambda _: BoostingProbes(data.dataset.factors), norm_feats, n, n_sub_test, test_batch_size, oracle=False)
+            scores = score_probes(
+                method, data, lambda _: BoostingProbes(data.dataset.factors), norm_feats, n, n_sub_test,
+                test_batch_size, oracle=False
+            )
             tables.append(scores.assign(probe="boosting", n_labels=count))
     return pd.concat(tables, ignore_index=True).drop(columns="oracle")

@@ -42,7 +42,9 @@ class SwAV(Method):
 
     queue: Tensor  # `(2, queue_size, projection_dim)`: answers of earlier steps, by view, the newest last
     queued: Tensor  # scalar, int64: how many have entered it
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "last_norm_proj": False, "last_bias": True}
+    part_defaults: ClassVar[dict[str, Any]] = {
+        "predictor": "Identity", "last_norm_proj": False, "last_bias": True
+    }
 
     def __init__(
         self,
@@ -59,7 +61,9 @@ class SwAV(Method):
         check_at_least(1e-6, temperature=temperature)
         check_at_least(0, queue_size=queue_size, queue_epoch=queue_epoch, freeze_epochs=freeze_epochs)
         super().__init__(student, None, **options)
-        self.predictor, self.queue_epoch, self.freeze_epochs = Prototypes(self.projection_dim, n_prototypes), queue_epoch, freeze_epochs
+        self.predictor, self.queue_epoch, self.freeze_epochs = (
+            Prototypes(self.projection_dim, n_prototypes), queue_epoch, freeze_epochs
+        )
         self.register_buffer("queue", torch.zeros(2, queue_size, self.projection_dim))
         self.register_buffer("queued", torch.zeros((), dtype=torch.long))
         self.criterion = extra("lightly.loss").SwaVLoss(temperature, sinkhorn_gather_distributed=True)
@@ -68,14 +72,20 @@ class SwAV(Method):
         "The prototypes."
         return self.predictor
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
+    def loss(
+        self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
+    ) -> Tensor:  # scalar, at least 0
         "Cross-entropy of each view's similarities and the share of the large ones (eqs. 1-4)."
-        rank, processes, size = dist.get_rank() if n_processes() > 1 else 0, n_processes(), self.queue.shape[1]
+        rank, processes, size = (
+            dist.get_rank() if n_processes() > 1 else 0, n_processes(), self.queue.shape[1]
+        )
         earlier = None
         if size and progress.epoch >= self.queue_epoch:
             if self.queued >= size:  # Sinkhorn adds up all processes: each brings its part of the queue
                 part = self.queue[:, rank::processes][:, : size // processes]
-                earlier = list(at_least_float32(self.predictor(part.flatten(0, 1)).detach()).unflatten(0, part.shape[:2]))
+                earlier = list(
+                    at_least_float32(self.predictor(part.flatten(0, 1)).detach()).unflatten(0, part.shape[:2])
+                )
             if self.training:
                 new = torch.stack([gathered(target.detach()) for target in targets])
                 self.queue = torch.cat([self.queue, new], 1)[:, -size:]
@@ -87,7 +97,10 @@ class DINO(Method):
     "DINO (arXiv 2104.14294)."
 
     has_teacher = True
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "projector_depth": 3, "inner_norm": False, "activation": "GELU", "last_norm_proj": False, "last_bias": True}
+    part_defaults: ClassVar[dict[str, Any]] = {
+        "predictor": "Identity", "projector_depth": 3, "inner_norm": False, "activation": "GELU",
+        "last_norm_proj": False, "last_bias": True
+    }
 
     def __init__(
         self,
@@ -103,13 +116,19 @@ class DINO(Method):
     ):
         "Raises `ValueError` naming an option that is out of range."
         check_at_least(1, n_prototypes=n_prototypes, temperature_teacher_epochs=temperature_teacher_epochs)
-        check_at_least(1e-6, temperature=temperature, temperature_teacher_start=temperature_teacher_start, temperature_teacher=temperature_teacher)
+        check_at_least(
+            1e-6, temperature=temperature, temperature_teacher_start=temperature_teacher_start,
+            temperature_teacher=temperature_teacher
+        )
         check_at_least(0, freeze_epochs=freeze_epochs)
         width = output_width(student.projector, student.bottleneck.out_features)
         assert isinstance(student.projector, nn.Sequential)  # as `head` makes it
         student.projector.append(Prototypes(width, n_prototypes))
         super().__init__(student, None, **options)
-        self.criterion = extra("lightly.loss").DINOLoss(n_prototypes, temperature_teacher_start, temperature_teacher, temperature_teacher_epochs, temperature)
+        self.criterion = extra("lightly.loss").DINOLoss(
+            n_prototypes, temperature_teacher_start, temperature_teacher, temperature_teacher_epochs,
+            temperature
+        )
         self.freeze_epochs = freeze_epochs
 
     def frozen(self) -> nn.Module:
@@ -117,8 +136,11 @@ class DINO(Method):
         *_, prototypes = self.student.projector.children()
         return prototypes
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
-        "Cross-entropy of the student's answers and the teacher's to other views (eq. 3). In training mode the centre then moves."
+    def loss(
+        self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
+    ) -> Tensor:  # scalar, at least 0
+        """Cross-entropy of the student's answers and the teacher's to other views (eq. 3). In training mode
+        the centre then moves."""
         centre = self.criterion.center.clone()
         loss = self.criterion(targets, predicted, epoch=int(progress.epoch))
         if not self.training:

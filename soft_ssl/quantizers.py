@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bottleneck import VQ, Bottleneck, Code, as_groups, check_at_least, full_precision, gathered, straight_through
+from .bottleneck import VQ, Bottleneck, Code, as_groups, check_at_least, full_precision, gathered
+from .bottleneck import straight_through
 
 # %% ../nbs/00a_quantizers.ipynb #99180a91
 class Quantizer(Bottleneck):
-    "Base class: every group is a point, whose place the nearest of V codewords takes, with a straight-through gradient."
+    """Base class: every group is a point, whose place the nearest of V codewords takes, with a
+    straight-through gradient."""
 
     def __init__(
         self,
@@ -74,7 +76,8 @@ class Quantizer(Bottleneck):
 
 # %% ../nbs/00a_quantizers.ipynb #435f85a3
 class FSQ(Quantizer):
-    "Finite scalar quantization (arXiv 2309.15505, section 3.1): each number of a group is bounded and rounded to one of its levels."
+    """Finite scalar quantization (arXiv 2309.15505, section 3.1): each number of a group is bounded and
+    rounded to one of its levels."""
 
     grid: Tensor  # `(V, dim)`, in [-1, 1]
 
@@ -90,7 +93,9 @@ class FSQ(Quantizer):
         super().__init__(n_groups, math.prod(levels), len(levels), tau)
         self.levels = list(levels)
         steps = [(torch.arange(level) - level // 2) / (level // 2) for level in reversed(levels)]
-        self.register_buffer("grid", torch.cartesian_prod(*steps).reshape(self.n_symbols, -1).flip(-1), persistent=False)
+        self.register_buffer(
+            "grid", torch.cartesian_prod(*steps).reshape(self.n_symbols, -1).flip(-1), persistent=False
+        )
 
     def codewords(self) -> Tensor:  # `(V, dim)`
         "The grid; the first number changes fastest."
@@ -108,7 +113,8 @@ class FSQ(Quantizer):
 
 # %% ../nbs/00a_quantizers.ipynb #41b33bf0
 class LFQ(Quantizer):
-    "Lookup-free quantization (arXiv 2310.05737, eqs. 3 to 5): the signs of the numbers in a group are its symbol."
+    """Lookup-free quantization (arXiv 2310.05737, eqs. 3 to 5): the signs of the numbers in a group are its
+    symbol."""
 
     corners: Tensor  # `(V, dim)`
 
@@ -126,11 +132,16 @@ class LFQ(Quantizer):
         check_at_least(2, n_symbols=n_symbols)
         dim = int(math.log2(n_symbols))
         if 2**dim != n_symbols:
-            raise ValueError(f"n_symbols must be a power of 2 where signs are the symbols, but is {n_symbols}: use {2**dim} or {2 ** (dim + 1)}")
+            raise ValueError(
+                f"n_symbols must be a power of 2 where signs are the symbols, but is {n_symbols}: use "
+                f"{2**dim} or {2 ** (dim + 1)}"
+            )
         super().__init__(n_groups, n_symbols, dim, tau)
         check_at_least(1e-6, entropy_tau=entropy_tau)
         check_at_least(0, entropy_weight=entropy_weight, diversity=diversity, beta=beta)
-        self.entropy_weight, self.diversity, self.entropy_tau, self.beta = entropy_weight, diversity, entropy_tau, beta
+        self.entropy_weight, self.diversity, self.entropy_tau, self.beta = (
+            entropy_weight, diversity, entropy_tau, beta
+        )
         bits = torch.arange(n_symbols)[:, None] >> torch.arange(dim - 1, -1, -1) & 1
         self.register_buffer("corners", self.bounded(2.0 * bits - 1), persistent=False)
 
@@ -144,11 +155,16 @@ class LFQ(Quantizer):
         chosen: Tensor,  # `(B, L, dim)`: their codewords
         logits: Tensor,  # `(B, L, V)`
     ) -> Tensor:  # scalar; entropies in nats, as in the paper
-        "Entropy loss, low for each image and high for the mean over images (on several processes, of the whole batch), and commitment."
+        """Entropy loss, low for each image and high for the mean over images (on several processes, of the
+        whole batch), and commitment."""
         probs = (logits / self.entropy_tau).softmax(-1)
         # where a probability is 0, the gradient of p log p has no limit
-        of_each, of_all = (-(p * p.clamp_min(1e-12).log()).sum(-1).mean() for p in (probs, gathered(probs).mean(0)))
-        return self.entropy_weight * (of_each - self.diversity * of_all) + self.beta * F.mse_loss(z, chosen.detach())
+        of_each, of_all = (
+            -(p * p.clamp_min(1e-12).log()).sum(-1).mean() for p in (probs, gathered(probs).mean(0))
+        )
+        return self.entropy_weight * (
+            of_each - self.diversity * of_all
+        ) + self.beta * F.mse_loss(z, chosen.detach())
 
 
 class BSQ(LFQ):
@@ -214,7 +230,9 @@ class ResidualVQ(Bottleneck):
         "Raises `ValueError` naming an option that is out of range."
         super().__init__()
         check_at_least(1, depth=depth)
-        self.stages = nn.ModuleList(VQ(n_groups, n_symbols, dim, tau, True, beta, update_rule, decay, revive) for _ in range(depth))
+        self.stages = nn.ModuleList(
+            VQ(n_groups, n_symbols, dim, tau, True, beta, update_rule, decay, revive) for _ in range(depth)
+        )
         self.n_groups, self.n_symbols, self.dim, self.tau = n_groups * depth, n_symbols, dim, tau
         self.in_features = self.out_features = n_groups * dim
 
@@ -228,13 +246,16 @@ class ResidualVQ(Bottleneck):
         for stage in self.stages:
             codes.append(stage(left, tau))
             left = left - codes[-1].embedding.detach()
-        logits, probs, symbols = (torch.cat([getattr(code, name) for code in codes], 1) for name in ("logits", "probs", "symbols"))
+        logits, probs, symbols = (
+            torch.cat([getattr(code, name) for code in codes], 1) for name in ("logits", "probs", "symbols")
+        )
         whole = straight_through(sum(code.embedding.detach() for code in codes), x.to(left.dtype))
         return Code(whole, logits, probs, symbols, torch.stack([code.loss for code in codes]).sum())
 
 # %% ../nbs/00a_quantizers.ipynb #04517e90
 class LatentQuantization(Quantizer):
-    "Latent quantization (arXiv 2305.18378, section 3.1): each group is one number, replaced by the nearest of values that are its own and learnt."
+    """Latent quantization (arXiv 2305.18378, section 3.1): each group is one number, replaced by the nearest
+    of values that are its own and learnt."""
 
     def __init__(
         self,
@@ -248,7 +269,10 @@ class LatentQuantization(Quantizer):
         super().__init__(n_groups, n_symbols, 1, tau)
         check_at_least(0, beta=beta, value_weight=value_weight)
         self.beta, self.value_weight = beta, value_weight
-        start = torch.linspace(-0.5, 0.5, n_symbols) if n_symbols % 2 else torch.arange(n_symbols) / n_symbols - 0.5
+        start = (
+            torch.linspace(-0.5, 0.5, n_symbols) if n_symbols % 2
+            else torch.arange(n_symbols) / n_symbols - 0.5
+        )
         self.values = nn.Parameter(start.repeat(n_groups, 1))
 
     def codewords(self) -> Tensor:  # `(L, V, 1)`
@@ -300,7 +324,8 @@ SURE = 1e4  # logits are 0 and this below
 
 
 class FromLibrary(Bottleneck):
-    "A module of vector-quantize-pytorch as a bottleneck: it gets `(B, L, dim)` and returns that quantized, indices `(B, L)`, and its loss if it has one."
+    """A module of vector-quantize-pytorch as a bottleneck: it gets `(B, L, dim)` and returns that quantized,
+    indices `(B, L)`, and its loss if it has one."""
 
     def __init__(
         self,
@@ -323,7 +348,10 @@ class FromLibrary(Bottleneck):
         with full_precision(x):
             quantized, indices, *losses = self.module(as_groups(x, self.n_groups, self.dim))
         if indices is None or indices.shape != (len(x), self.n_groups):
-            raise ValueError(f"a module in FromLibrary must give indices ({len(x)}, {self.n_groups}), but gave {None if indices is None else tuple(indices.shape)}")
+            raise ValueError(
+                f"a module in FromLibrary must give indices ({len(x)}, {self.n_groups}), but gave "
+                f"{None if indices is None else tuple(indices.shape)}"
+            )
         probs = F.one_hot(indices.long(), self.n_symbols).to(quantized.dtype)
         loss = losses[0].sum() if losses else quantized.new_zeros(())
         return Code(quantized.flatten(1), SURE * (probs - 1), probs, indices.long(), loss)

@@ -41,10 +41,11 @@ def provenance() -> dict[str, str]:
         subprocess.run(describe, capture_output=True, text=True, check=False) if shutil.which("git") else None
     )
     return {
-        "soft_ssl": __version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version(),
+        "soft_ssl": __version__, "torch": torch.__version__, "numpy": np.__version__,
+        "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "git_commit": git.stdout.strip() if git and git.returncode == 0 else "not a git checkout",
-    }  # fmt: skip
+    }
 
 # %% ../nbs/90_runs.ipynb #90a0c1da
 def tensors_checksum(
@@ -76,7 +77,8 @@ def load_strict(
     network: nn.Module,  # changed in place
     state: dict[str, Tensor],  # its weights and buffers, every one of them
 ) -> None:
-    "`load_state_dict`, strict in the counts of a BatchNorm too. Raises `RuntimeError` if something is missing, left over or of another shape."
+    """`load_state_dict`, strict in the counts of a BatchNorm too. Raises `RuntimeError` if something is
+    missing, left over or of another shape."""
     if missing := network.state_dict().keys() - state.keys():
         raise RuntimeError(f"there is no {min(missing)}")
     network.load_state_dict(state)
@@ -104,7 +106,8 @@ def save_weights(
     from safetensors.torch import save
 
     state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with weights_file(file) as unfinished:  # `save_file` writes to a name of its own first, which would stay if it was killed
+    # `save_file` writes to a name of its own first, which would stay if it was killed
+    with weights_file(file) as unfinished:
         unfinished.write_bytes(save(state, {"sha256": tensors_checksum(sorted(state.items()))} | about))
 
 
@@ -127,7 +130,8 @@ CHECKPOINT_VERSION = 1
 
 
 def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    "What a checkpoint holds: weights, optimizer, step and what else has a state. Raises `ValueError` if the file is damaged, not a checkpoint, or of another version."
+    """What a checkpoint holds: weights, optimizer, step and what else has a state. Raises `ValueError` if the
+    file is damaged, not a checkpoint, or of another version."""
     try:
         with zipfile.ZipFile(file) as archive:
             if damaged := archive.testzip():
@@ -140,14 +144,20 @@ def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str,
         raise
     except Exception as error:  # torch.load raises whatever its reader came across
         reason = str(error).split("\n")[0][:120]
-        raise ValueError(f"{file} is damaged or no checkpoint ({reason}): train again without --reload") from error
+        raise ValueError(
+            f"{file} is damaged or no checkpoint ({reason}): train again without --reload"
+        ) from error
     if version != CHECKPOINT_VERSION:
-        todo = "update soft_ssl" if version > CHECKPOINT_VERSION else "train again, or go on with the soft_ssl that config.json names"
+        todo = (
+            "update soft_ssl" if version > CHECKPOINT_VERSION
+            else "train again, or go on with the soft_ssl that config.json names"
+        )
         raise ValueError(f"{file} has version {version}, not {CHECKPOINT_VERSION}: {todo}")
     return state
 
 # %% ../nbs/90_runs.ipynb #b6638f2a
-WORD_COLUMNS = ["run", "evaluation", "feature", "split", "factor", "metric", "probe"]  # of tables of scores; all others are numbers
+# of tables of scores; all others are numbers
+WORD_COLUMNS = ["run", "evaluation", "feature", "split", "factor", "metric", "probe"]
 COLLAPSE_COLUMNS = ("feature_std", "rankme")  # of metrics: what `collapsed` reads
 
 
@@ -165,11 +175,16 @@ def read_table(
         for name in table.columns.difference(WORD_COLUMNS):
             if len(table) and table[name].dtype.kind not in "iufb":
                 raise ValueError(f"{name} is not a number everywhere")
-        if "step" in table and len(table) and not (table["step"].dtype.kind == "i" and (table["step"] >= 0).all()):
+        if (
+            "step" in table and len(table)
+            and not (table["step"].dtype.kind == "i" and (table["step"] >= 0).all())
+        ):
             raise ValueError("a step is no whole number")
         return table
     except Exception as error:  # pandas raises its own kinds
-        raise ValueError(f"{file} is damaged ({error}): restore it, or remove the run and train again") from error
+        raise ValueError(
+            f"{file} is damaged ({error}): restore it, or remove the run and train again"
+        ) from error
 
 # %% ../nbs/90_runs.ipynb #90a0c1e2
 CHECKPOINTS = ("last", "best")
@@ -196,7 +211,8 @@ class RunFolder:
         write_json(self.config_file, plain | {"checksum": config_checksum(plain)})
 
     def read_config(self) -> dict[str, Any]:
-        "What `write_config` kept. Raises `FileNotFoundError` if this is not the folder of a run, `ValueError` if its configuration is damaged or was changed."
+        """What `write_config` kept. Raises `FileNotFoundError` if this is not the folder of a run,
+        `ValueError` if its configuration is damaged or was changed."""
         if not self.config_file.is_file():
             raise FileNotFoundError(f"{self.path} is not the folder of a run: it has no config.json")
         try:
@@ -205,15 +221,25 @@ class RunFolder:
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{self.config_file} is damaged ({error}): restore it or train again") from error
         if checksum not in (None, config_checksum(config)):
-            raise ValueError(f"{self.config_file} was changed (checksum mismatch): restore it, or remove its line `checksum` if that is meant")
+            raise ValueError(
+                f"{self.config_file} was changed (checksum mismatch): restore it, or remove its line "
+                "`checksum` if that is meant"
+            )
         return config
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        "One process at a time trains here. A failure removes a new run without a step, and gives one without a new checkpoint its config.json back."
+        """One process at a time trains here. A failure removes a new run without a step, and gives one
+        without a new checkpoint its config.json back."""
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        with self.without_empty(made), file_lock(self.path / "run", busy=f"another process trains in {self.path}: wait for it, or give another --run_id"):
-            remove_unfinished(self.config_file, self.metrics_file, self.evaluations_file, self.checkpoint_file, self.best_file)
+        with self.without_empty(made), file_lock(
+            self.path / "run",
+            busy=f"another process trains in {self.path}: wait for it, or give another --run_id"
+        ):
+            remove_unfinished(
+                self.config_file, self.metrics_file, self.evaluations_file, self.checkpoint_file,
+                self.best_file
+            )
             remove_unfinished(self.figures_folder / "*", self.snapshots_folder / "*")
             saved = time_of(self.checkpoint_file)
             config = self.config_file.read_bytes() if self.config_file.exists() else b""
@@ -231,7 +257,8 @@ class RunFolder:
     @staticmethod
     @contextmanager
     def without_empty(made: list[Path]) -> Iterator[None]:
-        "Removes the folders that were made for a run, innermost first, if the block fails and leaves them empty."
+        """Removes the folders that were made for a run, innermost first, if the block fails and leaves them
+        empty."""
         try:
             yield
         except BaseException:
@@ -242,12 +269,17 @@ class RunFolder:
 
     def clear(self) -> None:
         "Removes what a run wrote that has no checkpoint: nothing that was learnt is lost."
-        for file in (self.config_file, self.metrics_file, self.evaluations_file, self.probes_file, self.best_file, *self.snapshots().values()):
+        for file in (
+            self.config_file, self.metrics_file, self.evaluations_file, self.probes_file, self.best_file,
+            *self.snapshots().values()
+        ):
             file.unlink(missing_ok=True)
 
     def read_table(self, file: Path, *needed: str) -> pd.DataFrame:
         "One of its tables, which has to have these columns. Raises `ValueError` if it is damaged."
-        return read_table(file, "step" if file in (self.metrics_file, self.evaluations_file) else "score", *needed)
+        return read_table(
+            file, "step" if file in (self.metrics_file, self.evaluations_file) else "score", *needed
+        )
 
     def append(self, file: Path, rows: pd.DataFrame) -> None:
         "Adds rows to a table of the run."
@@ -285,7 +317,10 @@ class RunFolder:
         more: dict[str, Any] | None = None,  # other state that goes with it
     ) -> None:
         "Keeps all that a run needs to go on after `step` steps."
-        state = {"version": CHECKPOINT_VERSION, "step": step, "method": method.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {
+            "version": CHECKPOINT_VERSION, "step": step, "method": method.state_dict(),
+            "optimizer": optimizer.state_dict()
+        }
         with weights_file(self.checkpoint_file) as unfinished:
             torch.save(state | (more or {}), unfinished)
 
@@ -306,14 +341,17 @@ class RunFolder:
         method: nn.Module,  # changed in place
         checkpoint: str = "last",  # last, where training stands; or best, the weights that scored best
     ) -> None:
-        "Gives a method the weights of a checkpoint. Raises `FileNotFoundError` or `ValueError` if it is not there, damaged, or of another method."
+        """Gives a method the weights of a checkpoint. Raises `FileNotFoundError` or `ValueError` if it is not
+        there, damaged, or of another method."""
         if checkpoint not in CHECKPOINTS:
             raise ValueError(f"checkpoint must be last or best, but is {checkpoint!r}")
         file = self.best_file if checkpoint == "best" else self.checkpoint_file
         if not file.exists():
             raise FileNotFoundError(f"{self.path} has no {file.name} yet: go on with it by --reload")
         try:
-            load_strict(method, self.load_best() if checkpoint == "best" else self.load_checkpoint()["method"])
+            load_strict(
+                method, self.load_best() if checkpoint == "best" else self.load_checkpoint()["method"]
+            )
         except (RuntimeError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"{file} does not fit the config.json beside it") from error
 

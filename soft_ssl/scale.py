@@ -20,7 +20,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from .devices import free_memory, process_state
 from soft_ssl.experiment import (
-    CLUSTERS, begun, build_method, check_options, full_config, load_data, may_change, options_of, run_folder, run_name, submit, train_in,
+    CLUSTERS, begun, build_method, check_options, full_config, load_data, may_change, options_of, run_folder,
+    run_name, submit, train_in,
 )
 from .files import printable
 from .learner import count_steps
@@ -31,70 +32,96 @@ from .runs import RunFolder
 
 # %% ../nbs/05_scale.ipynb #5e7ddbb4
 PUBLISHED: dict[str, Any] = {
-    "dataset": "digits", "encoder": "ResNet18", "feature_dim": 0, "image_size": 32, "bottleneck": "Softmax", "n_groups": 5000, "n_symbols": 13,
-    "last_norm_emb": True, "last_norm_proj": False, "last_bias": True, "projector_hidden": 2048, "projection_dim": 256, "max_steps": 0, "epochs": 100,
-    "warmup_epochs": 10.0, "scheduler": "cosine", "train_batch_size": 256, "optimizer": "LARS", "lr": 0.3, "wd": 1e-5, "scale_lr": True,
+    "dataset": "digits", "encoder": "ResNet18", "feature_dim": 0, "image_size": 32, "bottleneck": "Softmax",
+    "n_groups": 5000, "n_symbols": 13,
+    "last_norm_emb": True, "last_norm_proj": False, "last_bias": True, "projector_hidden": 2048,
+    "projection_dim": 256, "max_steps": 0, "epochs": 100,
+    "warmup_epochs": 10.0, "scheduler": "cosine", "train_batch_size": 256, "optimizer": "LARS", "lr": 0.3,
+    "wd": 1e-5, "scale_lr": True,
     "exclude_bias_norm": True, "precision": "auto",
-}  # fmt: skip
+}
 HEADS_OF: dict[str, dict[str, Any]] = {
-    "byol": {"predictor": "MLP", "predictor_hidden": 4096, "projector_hidden": 4096, "squared_distance": True, "ema_end": 1.0},
+    "byol": {
+        "predictor": "MLP", "predictor_hidden": 4096, "projector_hidden": 4096, "squared_distance": True,
+        "ema_end": 1.0
+    },
     "moco": {"projection_dim": 128, "queue_size": 32768, "ema_end": 0.999},
     "simclr": {"inner_norm": False},  # it could tell an image by the statistics of its batch
     "barlow": {"projection_dim": 2048}, "vicreg": {"projection_dim": 2048},
-    "swav": {"projection_dim": 128, "n_prototypes": 3000, "queue_size": 3840, "queue_epoch": 50, "freeze_epochs": 2.0},
+    "swav": {
+        "projection_dim": 128, "n_prototypes": 3000, "queue_size": 3840, "queue_epoch": 50,
+        "freeze_epochs": 2.0
+    },
     "dino": {"n_prototypes": 4096, "ema": 0.9995, "ema_end": 1.0, "freeze_epochs": 1.0},
-}  # fmt: skip
+}
 CIFAR100: dict[str, Any] = {
     "dataset": "cifar100", "epochs": 1000, "precision": "fp16", "lars_eta": 0.02, "lars_clip": True,
-    "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "solarize_1": 0.0, "solarize_2": 0.2, "crop_min": 0.08,
-}  # fmt: skip
+    "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "solarize_1": 0.0, "solarize_2": 0.2,
+    "crop_min": 0.08,
+}
 STRONG_JITTER = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2, "solarize_2": 0.0}
 IMAGENET: dict[str, Any] = {
     "dataset": "imagenet", "encoder": "ResNet50", "image_size": 224, "precision": "fp16", "workers": 8,
-    "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "blur_1": 1.0, "blur_2": 0.1, "solarize_1": 0.0, "solarize_2": 0.2, "crop_min": 0.08,
-}  # fmt: skip
+    "brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1, "blur_1": 1.0, "blur_2": 0.1,
+    "solarize_1": 0.0, "solarize_2": 0.2, "crop_min": 0.08,
+}
 IMAGENET_BYOL = IMAGENET | {
     "accumulate": 16, "lars_eta": 0.001, "lars_clip": False, "wd": 1e-6, "ema": 0.99, "probe_lr": 0.2,
-}  # fmt: skip
+}
 DIGITS: dict[str, Any] = {
-    "dataset": "digits", "encoder": "ResNet10", "image_size": 16, "bottleneck": "Softmax", "n_groups": 64, "n_symbols": 8,
-    "epochs": 10, "warmup_epochs": 1.0, "train_batch_size": 64, "lr": 0.5, "wd": 1e-5, "optimizer": "LARS", "lars_eta": 0.02,
+    "dataset": "digits", "encoder": "ResNet10", "image_size": 16, "bottleneck": "Softmax", "n_groups": 64,
+    "n_symbols": 8,
+    "epochs": 10, "warmup_epochs": 1.0, "train_batch_size": 64, "lr": 0.5, "wd": 1e-5, "optimizer": "LARS",
+    "lars_eta": 0.02,
     "projector_hidden": 256, "projection_dim": 64, "crop_min": 0.4, "flip": False, "workers": 1,
-}  # fmt: skip
+}
 DIGITS_OF: dict[str, dict[str, Any]] = {
-    "byol": {"predictor_hidden": 256}, "moco": {"queue_size": 512, "solarize_2": 0.0}, "simclr": {"solarize_2": 0.0}, "barlow": {"projection_dim": 256},
-    "vicreg": {"projection_dim": 256}, "swav": {"n_prototypes": 64, "queue_size": 256, "queue_epoch": 5, "solarize_2": 0.0},
+    "byol": {"predictor_hidden": 256}, "moco": {"queue_size": 512, "solarize_2": 0.0},
+    "simclr": {"solarize_2": 0.0}, "barlow": {"projection_dim": 256},
+    "vicreg": {"projection_dim": 256},
+    "swav": {"n_prototypes": 64, "queue_size": 256, "queue_epoch": 5, "solarize_2": 0.0},
     "dino": {"n_prototypes": 128, "ema": 0.99, "temperature_teacher_epochs": 3},
-}  # fmt: skip
+}
 FASHION_MNIST: dict[str, Any] = {
-    "dataset": "fashion_mnist", "encoder": "CNN", "image_size": 64, "h_dim": 16, "feature_dim": 128, "bottleneck": "Softmax", "n_groups": 64, "n_symbols": 8,
-    "epochs": 5, "warmup_epochs": 0.2, "train_batch_size": 128, "lr": 2e-3, "wd": 1e-5, "optimizer": "AdamW", "scale_lr": False, "precision": "fp32",
-    "projector_hidden": 256, "projection_dim": 128, "crop_min": 0.3, "brightness": 0.0, "contrast": 0.4, "saturation": 0.0, "hue": 0.0, "solarize_2": 0.0, "workers": 1,
-}  # fmt: skip
+    "dataset": "fashion_mnist", "encoder": "CNN", "image_size": 64, "h_dim": 16, "feature_dim": 128,
+    "bottleneck": "Softmax", "n_groups": 64, "n_symbols": 8,
+    "epochs": 5, "warmup_epochs": 0.2, "train_batch_size": 128, "lr": 2e-3, "wd": 1e-5, "optimizer": "AdamW",
+    "scale_lr": False, "precision": "fp32",
+    "projector_hidden": 256, "projection_dim": 128, "crop_min": 0.3, "brightness": 0.0, "contrast": 0.4,
+    "saturation": 0.0, "hue": 0.0, "solarize_2": 0.0, "workers": 1,
+}
 FASHION_MNIST_OF: dict[str, dict[str, Any]] = DIGITS_OF | {
-    "moco": {"queue_size": 4096}, "simclr": {}, "swav": {"n_prototypes": 256, "queue_size": 1024, "queue_epoch": 2, "freeze_epochs": 0.2}, "dino": {"n_prototypes": 512, "ema": 0.99, "freeze_epochs": 0.2, "temperature_teacher_epochs": 2},
-}  # fmt: skip
+    "moco": {"queue_size": 4096}, "simclr": {},
+    "swav": {"n_prototypes": 256, "queue_size": 1024, "queue_epoch": 2, "freeze_epochs": 0.2},
+    "dino": {"n_prototypes": 512, "ema": 0.99, "freeze_epochs": 0.2, "temperature_teacher_epochs": 2},
+}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "cifar100": {
         "byol": CIFAR100 | {"lr": 1.0, "probe_lr": 0.1, "ema": 0.99},
         "moco": CIFAR100 | {
-            "optimizer": "SGD", "probe_lr": 0.3, "wd": 1e-4, "temperature": 0.2, "ema": 0.99, "tau": 0.04, "tau_teacher": 0.01,
+            "optimizer": "SGD", "probe_lr": 0.3, "wd": 1e-4, "temperature": 0.2, "ema": 0.99, "tau": 0.04,
+            "tau_teacher": 0.01,
             "saturation": 0.4, "solarize_2": 0.0,
         },
-        "simclr": CIFAR100 | STRONG_JITTER | {"lr": 0.4, "probe_lr": 0.1, "temperature": 0.2, "tau": 0.17, "tau_teacher": 0.78},
+        "simclr": CIFAR100 | STRONG_JITTER | {
+            "lr": 0.4, "probe_lr": 0.1, "temperature": 0.2, "tau": 0.17, "tau_teacher": 0.78
+        },
         "barlow": CIFAR100 | {"probe_lr": 0.3, "wd": 1e-4, "loss_scale": 0.1, "tau_teacher": 0.99},
         "vicreg": CIFAR100 | {
-            "probe_lr": 0.3, "wd": 1e-4, "invariance": 25.0, "variance": 25.0, "covariance": 1.0, "crop_min": 0.2, "solarize_1": 0.1, "solarize_2": 0.1,
+            "probe_lr": 0.3, "wd": 1e-4, "invariance": 25.0, "variance": 25.0, "covariance": 1.0,
+            "crop_min": 0.2, "solarize_1": 0.1, "solarize_2": 0.1,
         },
         "swav": CIFAR100 | STRONG_JITTER | {
-            "lr": 0.6, "min_lr": 6e-4, "probe_lr": 0.1, "wd": 1e-6, "tau": 0.85, "tau_teacher": 1.5, "exclude_bias_norm": False,
+            "lr": 0.6, "min_lr": 6e-4, "probe_lr": 0.1, "wd": 1e-6, "tau": 0.85, "tau_teacher": 1.5,
+            "exclude_bias_norm": False,
         },
         "dino": CIFAR100 | {"probe_lr": 0.1, "wd": 1e-6},
     },
     "imagenet": {
         "byol": IMAGENET_BYOL | {"epochs": 75, "lr": 0.45, "n_symbols": 24},
         "moco": IMAGENET | {
-            "epochs": 100, "optimizer": "SGD", "wd": 3e-5, "n_groups": 4500, "n_symbols": 21, "queue_size": 65536, "temperature": 0.1, "ema": 0.99,
+            "epochs": 100, "optimizer": "SGD", "wd": 3e-5, "n_groups": 4500, "n_symbols": 21,
+            "queue_size": 65536, "temperature": 0.1, "ema": 0.99,
         },
     },
     "imagenet200": {
@@ -102,11 +129,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 200, "lr": 0.40, "n_groups": 4500, "n_symbols": 21, "tau": 0.872, "tau_teacher": 0.159,
         },
     },
-    "imagenet800": {"byol": IMAGENET_BYOL | {"epochs": 800, "lr": 0.2, "wd": 1.5e-6, "n_symbols": 21, "ema": 0.996}},
+    "imagenet800": {
+        "byol": IMAGENET_BYOL | {"epochs": 800, "lr": 0.2, "wd": 1.5e-6, "n_symbols": 21, "ema": 0.996}
+    },
     "fashion_mnist": {name: FASHION_MNIST | more for name, more in FASHION_MNIST_OF.items()},
     "digits": {name: DIGITS | more for name, more in DIGITS_OF.items()},
-}  # fmt: skip
-PROCESSES = {"imagenet": 2, "imagenet200": 2, "imagenet800": 2}  # GPUs that a preset was published with, where that is more than one
+}
+# GPUs that a preset was published with, where that is more than one
+PROCESSES = {"imagenet": 2, "imagenet200": 2, "imagenet800": 2}
 
 
 def preset_settings(
@@ -145,8 +175,10 @@ def kept_for_backward(
     method: Method,  # on the device `meta`
     views: list[Tensor],  # likewise
 ) -> int:  # bytes, in float32
-    "What one forward pass up to the loss keeps for the backward pass, weights not counted. What losses keep is little."
-    weights = {p.untyped_storage()._cdata for p in method.parameters()}  # tensors on `meta` have no other address
+    """What one forward pass up to the loss keeps for the backward pass, weights not counted. What losses keep
+    is little."""
+    # tensors on `meta` have no other address
+    weights = {p.untyped_storage()._cdata for p in method.parameters()}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -172,20 +204,33 @@ def cost(
     "Counts weights, and estimates the memory of a device. Costs nothing itself."
     with torch.device("meta"):
         method = build_method(config, (config["image_size"], config["image_size"], 3)).train()
-        method.student.bottleneck.eval()  # a codebook moves by which points chose it, and here there are no numbers
-        sides = [config["image_size"]] * 2 + [round(config["image_size"] * SMALL_CROP)] * config["small_crops"]
+        # a codebook moves by which points chose it, and here there are no numbers
+        method.student.bottleneck.eval()
+        sides = [config["image_size"]] * 2 + [
+            round(config["image_size"] * SMALL_CROP)
+        ] * config["small_crops"]
         batch = max(2, config["train_batch_size"] // processes)
-        kept = kept_for_backward(method, [torch.zeros(batch, 3, side, side, dtype=torch.uint8) for side in sides])
+        kept = kept_for_backward(
+            method, [torch.zeros(batch, 3, side, side, dtype=torch.uint8) for side in sides]
+        )
     student, learnt = method.student, sum(p.numel() for p in method.parameters() if p.requires_grad)
     first = next((layer for layer in student.projector.modules() if isinstance(layer, nn.Linear)), None)
     weights = {
-        "encoder": n_weights(student.encoder), "embedder": n_weights(student.embedder), "projector": n_weights(student.projector),
-        **({f"of that its first layer ({first.in_features:,} x {first.out_features:,})": first.weight.numel()} if first else {}),
-        "predictor": n_weights(method.predictor), "teacher": n_weights(getattr(method, "teacher", None)), "in all": n_weights(method),
-    }  # fmt: skip
+        "encoder": n_weights(student.encoder), "embedder": n_weights(student.embedder),
+        "projector": n_weights(student.projector),
+        **(
+            {f"of that its first layer ({first.in_features:,} x {first.out_features:,})":
+                first.weight.numel()}
+            if first else {}
+        ),
+        "predictor": n_weights(method.predictor), "teacher": n_weights(getattr(method, "teacher", None)),
+        "in all": n_weights(method),
+    }
     half = config["precision"] in ("fp16", "bf16")
     memory = {
-        "weights": 4.0 * n_weights(method) + sum(buffer.numel() * buffer.element_size() for buffer in method.buffers()),
+        "weights": 4.0 * n_weights(method) + sum(
+            buffer.numel() * buffer.element_size() for buffer in method.buffers()
+        ),
         "half copies": 2.0 * n_weights(method) if half else 0.0,
         "gradients": 4.0 * learnt,
         "optimizer": (8.0 if config["optimizer"] in ("AdamW", "Adam") else 4.0) * learnt,
@@ -193,8 +238,12 @@ def cost(
         "working space of LARS": 4.0 * learnt if config["optimizer"] == "LARS" else 0.0,
     }
     backward = memory["half copies"] + memory["kept for backward"]
-    memory["in all"] = memory["weights"] + memory["gradients"] + memory["optimizer"] + max(backward, memory["working space of LARS"])
-    steps, _ = count_steps(n, config["train_batch_size"], config["accumulate"], config["max_steps"], config["epochs"])
+    memory["in all"] = memory["weights"] + memory["gradients"] + memory["optimizer"] + max(
+        backward, memory["working space of LARS"]
+    )
+    steps, _ = count_steps(
+        n, config["train_batch_size"], config["accumulate"], config["max_steps"], config["epochs"]
+    )
     return Cost(weights, memory, steps, steps * config["train_batch_size"] * config["accumulate"])
 
 # %% ../nbs/05_scale.ipynb #7856ffad
@@ -203,13 +252,15 @@ def preset_config(
     preset: str = "",  # one of `PRESETS`; empty takes what is common to all
     chosen: dict[str, Any] | None = None,  # options that go over it
 ) -> dict[str, Any]:  # `method`, and every option of a run with its value
-    "The whole configuration of a run by a preset. Raises `ValueError` for what does not exist, is of another kind or out of range."
+    """The whole configuration of a run by a preset. Raises `ValueError` for what does not exist, is of
+    another kind or out of range."""
     chosen = chosen or {}
     return full_config(method, preset_settings(method, preset, str(chosen.get("bottleneck", ""))) | chosen)
 
 
 SEARCHED = (
-    "temperatures\n  those of the published runs were searched, log-uniformly from 0.1 to 5, and are not published: choose --tau and "
+    "temperatures\n  those of the published runs were searched, log-uniformly from 0.1 to 5, and are not "
+    "published: choose --tau and "
     "--tau_teacher"
 )
 
@@ -228,36 +279,46 @@ def plan(
         *(f"  {name:<29}{printable(value)}" for name, value in config.items()),
         "weights", *(f"  {count:>13,}  {part}" for part, count in costs.weights.items() if count),
         f"memory of each of {processes} devices, estimated", *(f"  {line}" for line in gib.values()),
-        f"steps\n  {costs.steps:,} of {step_images:,} images: {costs.images:,} images read, {costs.images / n:.1f} times the {n:,} there are",
-        f"  learning rate {config['lr']} x {config['train_batch_size']} / 256 = {config['lr'] * config['train_batch_size'] / 256:g}" if config["scale_lr"] else "",
+        (f"steps\n  {costs.steps:,} of {step_images:,} images: {costs.images:,} images read, "
+        f"{costs.images / n:.1f} times the {n:,} there are"),
+        f"  learning rate {config['lr']} x {config['train_batch_size']} / 256 = "
+        f"{config['lr'] * config['train_batch_size'] / 256:g}"
+        if config["scale_lr"] else "",
         *([SEARCHED] if preset == "imagenet" and config["bottleneck"] != "Continuous" else []),
-    ])  # fmt: skip
+    ])
 
 
 def pretrain(
     method: str,  # byol, moco, simclr, barlow, vicreg, swav or dino
-    preset: str = "",  # published settings: cifar100, imagenet, imagenet200 or imagenet800; or those of this kit for a CPU: fashion_mnist, and digits, a toy
+    # published settings: cifar100, imagenet, imagenet200, imagenet800; for a CPU: fashion_mnist, digits
+    preset: str = "",
     dry_run: bool = False,  # say what the run would be and would cost, and stop
     exp_name: str = "pretrain",  # folder that groups runs
     run_id: str = "",  # folder of the run; empty makes one from the options
     root_path: str = "./experiments",  # folder of all runs
     reload: bool = False,  # go on where the run stopped
-    processes: int = 0,  # processes (GPUs) to plan for and to ask a cluster for; 0: those that this was started with
+    # processes (GPUs) to plan for and to ask a cluster for; 0: those that this was started with
+    processes: int = 0,
     cluster: str = "local",  # local: here and now; slurm: as a job of a SLURM cluster
     debug: bool = False,  # a full traceback for every error
     **chosen: Any,  # any of `method_options(method, dataset="digits")`
 ) -> RunFolder | None:  # None after a dry run
-    "Trains a run with published settings. Raises `MemoryError` if it cannot fit, `FileExistsError` if it is there and `reload` was not asked for."
+    """Trains a run with published settings. Raises `MemoryError` if it cannot fit, `FileExistsError` if it is
+    there and `reload` was not asked for."""
     check_options({"processes": processes}, options_of(pretrain))
     config = preset_config(method, preset, chosen)
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster must be one of {', '.join(CLUSTERS)}, but is {cluster!r}")
     if config["dataset"] not in IMAGE_SETS:
-        raise ValueError(f"the published settings are for pictures ({', '.join(IMAGE_SETS)}), but dataset is {config['dataset']}: `soft-ssl train` trains on it")
+        raise ValueError(
+            f"the published settings are for pictures ({', '.join(IMAGE_SETS)}), but dataset is "
+            f"{config['dataset']}: `soft-ssl train` trains on it"
+        )
     state = process_state()
     run = run_folder(root_path, exp_name, run_id or run_name(config))
     if not dry_run:
-        begun(run, config, may_change(config), reload or cluster != "local")  # refused before any image is read
+        # refused before any image is read
+        begun(run, config, may_change(config), reload or cluster != "local")
     here = cluster == "local" and not dry_run
     processes = state.num_processes if here else processes or PROCESSES.get(preset, state.num_processes)
     check_data_path(config["dataset"], config["data_path"])  # a dry run may look at nothing else
@@ -272,12 +333,16 @@ def pretrain(
     if dry_run:
         return None
     if cluster != "local":
-        submit_run(cluster, run, config, processes, dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path)))
+        submit_run(
+            cluster, run, config, processes,
+            dict(exp_name=exp_name, run_id=run.path.name, root_path=str(root_path))
+        )
         return run
     needed, free = costs.memory["in all"], free_memory(state.device)
     if needed > free:
         raise MemoryError(
-            f"this run needs about {needed / 2**30:.1f} GiB on each device, but {free / 2**30:.1f} GiB are free on {state.device}: lower "
+            f"this run needs about {needed / 2**30:.1f} GiB on each device, but {free / 2**30:.1f} GiB are "
+            f"free on {state.device}: lower "
             "n_groups or n_symbols, or train_batch_size and raise accumulate, or use more devices"
         )
     assert data is not None  # only a dry run may go without
@@ -305,6 +370,9 @@ def submit_run(
 ) -> Any:  # submitit's job
     "Hands a run to a cluster and says its number. Raises `ValueError` if the cluster does not take it."
     tasks = max(1, processes)
-    job = submit(cluster, run.path, pretrain_task, config | places, tasks_per_node=tasks, gpus_per_node=tasks, cpus_per_task=config["workers"] + 1)
+    job = submit(
+        cluster, run.path, pretrain_task, config | places, tasks_per_node=tasks, gpus_per_node=tasks,
+        cpus_per_task=config["workers"] + 1
+    )
     print(f"job {job.job_id}, logs in {run.path / 'jobs'}")
     return job

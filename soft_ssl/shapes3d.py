@@ -33,14 +33,18 @@ if TYPE_CHECKING:
 # %% ../nbs/01b_shapes3d.ipynb #f5a0f172
 FACTORS = Factors(
     ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation"), (10, 10, 10, 8, 4, 15),
-    classes=("floor_hue", "wall_hue", "object_hue", "shape"), circular=("floor_hue", "wall_hue", "object_hue"),
-)  # fmt: skip
+    classes=("floor_hue", "wall_hue", "object_hue", "shape"),
+    circular=("floor_hue", "wall_hue", "object_hue"),
+)
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
 HUES = ("red", "orange", "yellow", "green", "spring green", "cyan", "azure", "blue", "purple", "pink")
 SCALES = tuple(0.75 + 0.5 * i / 7 for i in range(8))
 ANGLES = tuple(-30 + 60 * i / 14 for i in range(15))  # degrees
-VALUE_NAMES = {"floor_hue": HUES, "wall_hue": HUES, "object_hue": HUES, "shape": SHAPES, "scale": tuple(f"{scale:.2f}" for scale in SCALES),
-               "orientation": tuple(f"{angle:.0f}°" for angle in ANGLES)}  # fmt: skip
+VALUE_NAMES = {
+    "floor_hue": HUES, "wall_hue": HUES, "object_hue": HUES, "shape": SHAPES,
+    "scale": tuple(f"{scale:.2f}" for scale in SCALES),
+    "orientation": tuple(f"{angle:.0f}°" for angle in ANGLES)
+}
 
 # %% ../nbs/01b_shapes3d.ipynb #4adfdce1
 VIEW = Camera(0.75, 0.2)
@@ -58,7 +62,11 @@ def distance(
     if shape == "sphere":
         return points.norm(dim=1) - 1
     if shape == "capsule":
-        above = points - points * points.new_tensor([0, 0, 1]) + points.new_tensor([0, 0, 1]) * (points[:, 2:].abs() - 0.4).clamp_min(0)
+        above = points - points * points.new_tensor([0, 0, 1]) + points.new_tensor([0, 0, 1]) * (
+            points[:, 2:].abs() - 0.4
+        ).clamp_min(
+            0
+        )
         return above.norm(dim=1) - 0.6
     if shape == "cube":
         beyond = points.abs() - 0.8
@@ -73,26 +81,40 @@ def layers(
     scale: int,  # index into `SCALES`
     shape: int,  # index into `SHAPES`
     orientation: int,  # index into `ANGLES`
-) -> Tensor:  # `(3, 64, 64)`: brightness of what shows the floor's hue, the wall's and the object's, each 0 where something else is seen
+) -> Tensor:  # `(3, 64, 64)`: brightness of floor, wall and object, each 0 where something else is seen
     "What each ray meets first, and how light it is there."
     turn, size = math.radians(ANGLES[orientation]), RADIUS * SCALES[scale]
-    axes = torch.tensor([[math.cos(turn), math.sin(turn), 0], [-math.sin(turn), math.cos(turn), 0], [0, 0, 1.0]])  # of the room, as rows
+    # of the room, as rows
+    axes = torch.tensor(
+        [[math.cos(turn), math.sin(turn), 0], [-math.sin(turn), math.cos(turn), 0], [0, 0, 1.0]]
+    )
     rays = F.normalize(VIEW.rays(pixel_grid(FINE)).reshape(-1, 3), dim=1) @ axes.T
     eye, light = axes @ VIEW.eye(), axes @ LIGHT
     to_floor = torch.where(rays[:, 2] < 0, -eye[2] / rays[:, 2].clamp_max(-1e-6), math.inf)
-    sides = torch.maximum((WALL - eye[:2]) / rays[:, :2], (-WALL - eye[:2]) / rays[:, :2])  # where a ray leaves the room, across and along
+    # where a ray leaves the room, across and along
+    sides = torch.maximum((WALL - eye[:2]) / rays[:, :2], (-WALL - eye[:2]) / rays[:, :2])
     to_wall, side = sides.min(1)
     end = torch.minimum(to_floor, to_wall)
     ground = eye + rays * end[:, None]
     on_floor = to_floor < to_wall
-    shadow = 1 - 0.45 * torch.sigmoid((size - (ground[:, :2] - 0.3 * size * light[:2].neg()).norm(dim=1)) * 40)
+    shadow = 1 - 0.45 * torch.sigmoid(
+        (size - (ground[:, :2] - 0.3 * size * light[:2].neg()).norm(dim=1)) * 40
+    )
     facing = (rays.gather(1, side[:, None])[:, 0].sign().neg() * light[:2][side]).clamp_min(0)
-    middle, walked = eye - eye.new_tensor([0, 0, size * (0.8, 0.9, 1.0, 1.0)[shape]]), torch.full((len(rays),), 1.5)
+    middle, walked = (
+        eye - eye.new_tensor([0, 0, size * (0.8, 0.9, 1.0, 1.0)[shape]]), torch.full((len(rays),), 1.5)
+    )
     for _ in range(STEPS):
         walked += size * distance((middle + rays * walked[:, None]) / size, SHAPES[shape])
     point = (middle + rays * walked[:, None]) / size
     hit = (distance(point, SHAPES[shape]).abs() < 0.02) & (walked < end)
-    slope = torch.stack([distance(point + 1e-3 * step, SHAPES[shape]) - distance(point - 1e-3 * step, SHAPES[shape]) for step in torch.eye(3)], 1)
+    slope = torch.stack(
+        [
+            distance(point + 1e-3 * step, SHAPES[shape]) - distance(point - 1e-3 * step, SHAPES[shape])
+            for step in torch.eye(3)
+        ],
+        1
+    )
     shade = 0.35 + 0.65 * (F.normalize(slope, dim=1) @ light).clamp_min(0)
     floor, wall = 0.85 * shadow * (on_floor & ~hit), (0.65 + 0.45 * facing) * (~on_floor & ~hit)
     seen = torch.stack([floor, wall, shade * hit]).reshape(3, SIDE * FINE, SIDE * FINE)
@@ -107,7 +129,9 @@ def paint(
     hues: Tensor,  # `(n, 3)` or `(1, 3)`: of the floor, the wall and the object
 ) -> Tensor:  # uint8 `(n, 64, 64, 3)`
     "Gives each layer its colour."
-    return torch.einsum("nlhw,nlc->nhwc", seen, COLOURS[hues].expand(len(seen), 3, 3)).mul_(255).round_().clamp_max_(255).byte()
+    return torch.einsum(
+        "nlhw,nlc->nhwc", seen, COLOURS[hues].expand(len(seen), 3, 3)
+    ).mul_(255).round_().clamp_max_(255).byte()
 
 
 def draw(
@@ -117,7 +141,9 @@ def draw(
     values = np.asarray(values).reshape(-1, len(FACTORS.names)).astype(int)
     if not len(values):
         return torch.empty(0, SIDE, SIDE, 3, dtype=torch.uint8)
-    return paint(torch.stack([layers(*pose) for pose in values[:, 3:].tolist()]), torch.from_numpy(values[:, :3]))
+    return paint(
+        torch.stack([layers(*pose) for pose in values[:, 3:].tolist()]), torch.from_numpy(values[:, :3])
+    )
 
 # %% ../nbs/01b_shapes3d.ipynb #11fd6307
 SPLIT = Split("shape", "object_hue")
@@ -132,7 +158,9 @@ def draw_floor(hue: int) -> Iterator[np.ndarray]:  # uint8 `(480, 64, 64, 3)` ea
 
 def recipe_digest() -> str:  # hexadecimal
     "Checksum of all that the drawings depend on: the numbers, and how they are used."
-    recipe = repr((VIEW, RADIUS, WALL, FINE, STEPS, LIGHT.tolist(), COLOURS.tolist(), SCALES, ANGLES, SHAPES, FORMULAS))
+    recipe = repr(
+        (VIEW, RADIUS, WALL, FINE, STEPS, LIGHT.tolist(), COLOURS.tolist(), SCALES, ANGLES, SHAPES, FORMULAS)
+    )
     return hashlib.sha256(recipe.encode()).hexdigest()
 
 
@@ -142,7 +170,10 @@ FORMULAS = 1  # goes up when `distance`, `layers` or `paint` change what they dr
 def render(path: str | Path) -> Path:  # `path`
     "Draws the data set into a file: 480,000 images. An interrupted drawing is continued."
     part_size = len(FACTORS) // FACTORS.sizes[0]
-    return write_factor_parts(path, draw_floor, part_size, FACTORS.values(np.arange(len(FACTORS))), FACTORS, "shapes3d", "rendered", recipe_digest())
+    return write_factor_parts(
+        path, draw_floor, part_size, FACTORS.values(np.arange(len(FACTORS))), FACTORS, "shapes3d", "rendered",
+        recipe_digest()
+    )
 
 # %% ../nbs/01b_shapes3d.ipynb #f7e61c51
 def convert_original(
@@ -159,11 +190,16 @@ def convert_original(
         try:
             yield
         except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{archive} is damaged or not the archive of Shapes3D ({error}): fetch it again") from error
+            raise ValueError(
+                f"{archive} is damaged or not the archive of Shapes3D ({error}): fetch it again"
+            ) from error
 
     with reading(), h5py.File(archive) as original:
         images, labels = original["images"], original["labels"]
-        if images.shape != (len(FACTORS), SIDE, SIDE, 3) or images.dtype != np.uint8 or labels.shape != values.shape:
+        if (
+            images.shape != (len(FACTORS), SIDE, SIDE, 3) or images.dtype != np.uint8
+            or labels.shape != values.shape
+        ):
             raise ValueError(f"it holds images {images.shape} and labels {labels.shape}")
         found = np.stack([np.unique(column, return_inverse=True)[1] for column in labels[:].T], 1)
         if not np.array_equal(found, values):
@@ -177,4 +213,6 @@ def convert_original(
             yield chunk
 
     with h5py.File(archive) as original:
-        return write_factor_file(path, chunks(original["images"]), values, FACTORS, "shapes3d", "original", file_digest(archive))
+        return write_factor_file(
+            path, chunks(original["images"]), values, FACTORS, "shapes3d", "original", file_digest(archive)
+        )

@@ -24,7 +24,8 @@ def contrastive_loss(
     queue: Tensor,  # `(M, D)`: keys of earlier steps, M may be 0
     temperature: float,  # above 0
 ) -> Tensor:  # scalar, at least 0
-    "Cross-entropy of finding one's key among all other queries, all keys and the queue (arXiv 2002.05709, eq. 1; 1911.05722, eq. 1)."
+    """Cross-entropy of finding one's key among all other queries, all keys and the queue (arXiv 2002.05709,
+    eq. 1; 1911.05722, eq. 1)."""
     queries = F.normalize(at_least_float32(queries), dim=1)
     others = F.normalize(at_least_float32(torch.cat([keys, queue])), dim=1)
     similarities = queries @ torch.cat([queries, others]).T / temperature
@@ -43,7 +44,8 @@ class SimCLR(Method):
         self,
         *parts: Any,  # student and predictor: `make_parts`
         temperature: float = 0.2,  # temperature of the similarities, above 0
-        queue_size: int = 0,  # how many batches of keys are remembered, two keys for each image; 0 is SimCLR, whose keys are the student's own
+        # how many batches of keys are remembered, two keys an image; 0 is SimCLR, with the student's keys
+        queue_size: int = 0,
         **options: Any,  # of `Method`
     ):
         "Raises `ValueError` naming an option that is out of range."
@@ -55,9 +57,15 @@ class SimCLR(Method):
         self.register_buffer("queue", torch.zeros(0, self.projection_dim))
         self.register_load_state_dict_pre_hook(self.resize_queue)
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
-        "Each view's query has to find the key of the other view; mean of both directions. In training mode the keys then enter the queue."
-        queries, keys = [gathered(query) for query in predicted[:2]], [gathered(target) for target in targets[::-1]]  # keys of the other view
+    def loss(
+        self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
+    ) -> Tensor:  # scalar, at least 0
+        """Each view's query has to find the key of the other view; mean of both directions. In training mode
+        the keys then enter the queue."""
+        # keys of the other view
+        queries, keys = (
+            [gathered(query) for query in predicted[:2]], [gathered(target) for target in targets[::-1]]
+        )
         one, other = (contrastive_loss(q, k, self.queue, self.temperature) for q, k in zip(queries, keys))
         if self.training and self.queue_size:
             new = at_least_float32(torch.cat(keys).detach())
@@ -71,7 +79,10 @@ class SimCLR(Method):
     ) -> None:
         "Fills the queue with keys of images that training will see."
         super().before_first_step(views)
-        keys = [gathered(key) for number in range(self.queue_size) for key in self.forward_teacher(views(number)[:2])]
+        keys = [
+            gathered(key) for number in range(self.queue_size)
+            for key in self.forward_teacher(views(number)[:2])
+        ]
         self.queue = at_least_float32(torch.cat([self.queue, *keys]))
 
     def resize_queue(self, _: nn.Module, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
@@ -85,7 +96,10 @@ class MoCo(Method):
 
     queue: Tensor  # `(2, queue_size, projection_dim)`: keys of earlier steps, by view, the newest last
     has_teacher = True
-    part_defaults: ClassVar[dict[str, Any]] = {"predictor": "Identity", "inner_norm": False, "last_norm_proj": False, "last_bias": True}  # a norm could tell a query's key by the statistics of its batch
+    # a norm could tell a query's key by the statistics of its batch
+    part_defaults: ClassVar[dict[str, Any]] = {
+        "predictor": "Identity", "inner_norm": False, "last_norm_proj": False, "last_bias": True
+    }
 
     def __init__(
         self,
@@ -101,8 +115,11 @@ class MoCo(Method):
         self.temperature = temperature
         self.register_buffer("queue", F.normalize(torch.randn(2, queue_size, self.projection_dim), dim=-1))
 
-    def loss(self, predicted: list[Tensor], targets: list[Tensor], progress: Progress) -> Tensor:  # scalar, at least 0
-        "Cross-entropy of finding the own key (1911.05722, eq. 1), mean of both views. In training mode the keys then enter the queue."
+    def loss(
+        self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
+    ) -> Tensor:  # scalar, at least 0
+        """Cross-entropy of finding the own key (1911.05722, eq. 1), mean of both views. In training mode the
+        keys then enter the queue."""
         keys = F.normalize(torch.stack(targets), dim=-1)
         one, other = (self.find(predicted[1 - view], keys[view], self.queue[view]) for view in range(2))
         if self.training:
@@ -115,4 +132,6 @@ class MoCo(Method):
         queries = F.normalize(queries, dim=1)
         own = (queries * keys).sum(1, keepdim=True)
         similarities = torch.cat([own, queries @ queue.T], 1) / self.temperature
-        return F.cross_entropy(similarities, torch.zeros(len(queries), dtype=torch.long, device=queries.device))
+        return F.cross_entropy(
+            similarities, torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        )

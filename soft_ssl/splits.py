@@ -47,16 +47,24 @@ class Composition(NamedTuple):
 def split_by_composition(
     rule: Composition,
     n_train: int,  # training images, at least 1
-    subset_seed: int = 0,  # of the draw of training images; not that of a run, so that runs with different seeds share their splits
+    # of the draw of training images; not that of a run, so that runs with different seeds share their splits
+    subset_seed: int = 0,
 ) -> Splits:
-    "Draws the training images and checks that nothing leaks. Raises `ValueError` for `n_train` < 1 or a leaky rule."
+    """Draws the training images and checks that nothing leaks. Raises `ValueError` for `n_train` < 1 or a
+    leaky rule."""
     if n_train < 1:
         raise ValueError(f"n_train must be at least 1, but is {n_train}")
     seen = np.flatnonzero(rule.train)
     if n_train > len(seen):
-        print(f"n_train={n_train} is more than there are: all {len(seen)} images of the training combinations are used")
+        print(
+            f"n_train={n_train} is more than there are: all {len(seen)} images of the training combinations "
+            "are used"
+        )
     shuffled = np.random.default_rng(subset_seed).permutation(seen)
-    splits = Splits(np.sort(shuffled[:n_train]), np.sort(shuffled[n_train:]), np.flatnonzero(rule.val), np.flatnonzero(rule.test))
+    splits = Splits(
+        np.sort(shuffled[:n_train]), np.sort(shuffled[n_train:]), np.flatnonzero(rule.val),
+        np.flatnonzero(rule.test)
+    )
     check_no_leak(splits, rule.combination)
     return splits
 
@@ -96,23 +104,31 @@ def check_K(K: int, least: int, most: int, rule: str) -> None:
     if most < least:
         raise ValueError(f"the rule {rule} needs more values than there are on this data set")
     if not least <= K <= most:
-        raise ValueError(f"the rule {rule} has K={least} to K={most} on this data set, not K={K}: set dataset_K from {least} to {most}")
+        raise ValueError(
+            f"the rule {rule} has K={least} to K={most} on this data set, not K={K}: set dataset_K from "
+            f"{least} to {most}"
+        )
 
 
 def bands(
     cells: np.ndarray,  # `(N, 2)`: values of two factors
     sizes: Sequence[int],  # how many values each factor has
-    K: int,  # values of the first factor in which each of the second is seen; with the last two no combination is left for val
+    # values of the first factor in which each of the second is seen; the two largest leave nothing for val
+    K: int,
     turn: int,  # the bands move by so many values of the first factor
 ) -> np.ndarray:  # `(N,)`: 0 train, 1 val, 2 test
-    "Trains where the first value is the second plus 0 to K - 1, round and round; validates on the last but one of the diagonals that are left, tests on the others."
+    """Trains where the first value is the second plus 0 to K - 1, round and round; validates on the last but
+    one of the diagonals that are left, tests on the others."""
     check_K(K, 1, sizes[0], "bands")
     diagonal = (cells[:, 0] - cells[:, 1] * sizes[0] // sizes[1] - turn) % sizes[0]
     return np.select([diagonal < K, diagonal == sizes[0] - 2], [TRAIN, VAL], TEST)
 
 
-ORDER = ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 1, 0), (3, 2, 0, 1))  # for each class: quarters that train with K=1 and K=2, that validates, that tests
-RING = np.array([0, 2, 3, 1])  # quarters in the order in which a turn goes through them; 0 is low in both numbers, 1 high in the second, 2 high in the first, 3 in both
+# for each class: quarters that train with K=1 and K=2, that validates, that tests
+ORDER = ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 1, 0), (3, 2, 0, 1))
+# quarters in the order in which a turn goes through them; 0 is low in both numbers, 1 high in the second, 2
+# high in the first, 3 in both
+RING = np.array([0, 2, 3, 1])
 
 
 def quarters_of(cells: np.ndarray, sizes: Sequence[int]) -> np.ndarray:  # `(N,)`, 0 to 3
@@ -128,7 +144,8 @@ def quarters(
 ) -> np.ndarray:  # `(N,)`: 0 train, 1 val, 2 test
     "Halves two numbers, and shows each class in K of the four quarters."
     check_K(K, 1, 2, "quarters")
-    part = np.array([[order.index(quarter) for quarter in range(4)] for order in ORDER])  # of a class and a quarter: its place in the order
+    # of a class and a quarter: its place in the order
+    part = np.array([[order.index(quarter) for quarter in range(4)] for order in ORDER])
     before = RING[(np.argsort(RING)[quarters_of(cells, sizes)] - turn) % 4]  # where a quarter came from
     place = part[cells[:, 0] % 4, before]
     return np.select([place < K, place == 2], [TRAIN, VAL], TEST)
@@ -186,18 +203,23 @@ def draw_held_out(
     n: int,  # how many are held back, at least 2
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # `(n // 2, F)` to validate on, and the others to test on
-    "Draws combinations so that each value of each factor is still seen. Raises `ValueError` if that cannot be."
+    """Draws combinations so that each value of each factor is still seen. Raises `ValueError` if that cannot
+    be."""
     there, rng = np.array(list(combinations)), np.random.default_rng(seed)
     order = rng.permutation(len(there))
     columns = [np.unique(column, return_inverse=True)[1] for column in there[order].T]
-    unseen, cover = [np.ones(column.max() + 1, bool) for column in columns], []  # a few combinations that show every value
+    # a few combinations that show every value
+    unseen, cover = [np.ones(column.max() + 1, bool) for column in columns], []
     while any(values.any() for values in unseen):
         cover.append(int(np.sum([values[column] for values, column in zip(unseen, columns)], 0).argmax()))
         for values, column in zip(unseen, columns):
             values[column[cover[-1]]] = False
     free = np.setdiff1d(np.arange(len(there)), cover)
     if n > len(free):
-        raise ValueError(f"{n} of {len(there)} combinations cannot be held back so that every value is still seen: hold back at most {len(free)}")
+        raise ValueError(
+            f"{n} of {len(there)} combinations cannot be held back so that every value is still seen: hold "
+            f"back at most {len(free)}"
+        )
     held = there[order[rng.permutation(free)[:n]]]
     return held[: n // 2], held[n // 2 :]
 
@@ -210,8 +232,10 @@ class Rule(NamedTuple):
     numbers: int = 0  # how many of its factors, from the last, have to be numbers
 
 
-RULES = {"bands": Rule(bands, 2), "quarters": Rule(quarters, 3, 2), "interpolation": Rule(interpolation, 1, 1), "extrapolation": Rule(extrapolation, 1, 1),
-         "random": Rule(random_combinations, None)}  # fmt: skip
+RULES = {
+    "bands": Rule(bands, 2), "quarters": Rule(quarters, 3, 2), "interpolation": Rule(interpolation, 1, 1),
+    "extrapolation": Rule(extrapolation, 1, 1), "random": Rule(random_combinations, None)
+}
 
 
 @dataclass(frozen=True, init=False)
@@ -234,25 +258,49 @@ class Split:
         val: Sequence[Sequence[int]] = (),  # of a list: combinations that validate, a value of each factor
         test: Sequence[Sequence[int]] = (),  # of a list: combinations that test
     ):
-        "Raises `ValueError` for an unknown rule, a wrong number of factors, a K or turn that is no whole number, or combinations that do not fit."
+        """Raises `ValueError` for an unknown rule, a wrong number of factors, a K or turn that is no whole
+        number, or combinations that do not fit."""
         if rule not in ("bands", "list") and (val or test):
             raise ValueError(f"val and test name the combinations of a list, but the rule is {rule}")
         rule = "list" if val or test else rule
-        given = dict(factors=factors, rule=rule, K=K, turn=turn, val=tuple(map(tuple, val)), test=tuple(map(tuple, test)))
+        given = dict(
+            factors=factors, rule=rule, K=K, turn=turn, val=tuple(map(tuple, val)),
+            test=tuple(map(tuple, test))
+        )
         for name, value in given.items():
             object.__setattr__(self, name, value)
         if rule != "list" and rule not in RULES:
-            raise ValueError(f"the rule of a split must be one of {', '.join(RULES)} or list, but is {rule!r}")
+            raise ValueError(
+                f"the rule of a split must be one of {', '.join(RULES)} or list, but is {rule!r}"
+            )
         wanted = None if rule == "list" else RULES[rule].n_factors
-        if not factors or len(set(factors)) < len(factors) or (wanted or len(factors)) != len(factors) or (rule == "random" and len(factors) < 2):
-            raise ValueError(f"the rule {rule} takes {wanted or ('two or more' if rule == 'random' else 'some')} different factors, but got {', '.join(factors) or 'none'}")
+        if (
+            not factors or len(set(factors)) < len(factors) or (wanted or len(factors)) != len(factors)
+            or (rule == "random" and len(factors) < 2)
+        ):
+            raise ValueError(
+                f"the rule {rule} takes {wanted or ('two or more' if rule == 'random' else 'some')} "
+                f"different factors, but got {', '.join(factors) or 'none'}"
+            )
         for name, number in dict(K=K, turn=turn).items():
             if number != int(number) or number < 0:
                 raise ValueError(f"{name} must be at least 0, and a whole number, but is {number}")
         if rule == "list" and (turn or not (val or test)):
-            raise ValueError(f"a list of combinations {'has no other turn: leave turn at 0' if turn else 'names at least one, after val or test'}")
-        if rule == "list" and (set(self.val) & set(self.test) or any(len(cell) != len(factors) for cell in self.val + self.test)):
-            raise ValueError(f"a list names combinations of {', '.join(factors)}, none of them twice, but has val {self.val} and test {self.test}")
+            raise ValueError(
+                "a list of combinations "
+                f"{'has no other turn: leave turn at 0' if turn else 'names at least one, after val or test'}"
+            )
+        if (
+            rule == "list"
+            and (
+                set(self.val) & set(self.test)
+                or any(len(cell) != len(factors) for cell in self.val + self.test)
+            )
+        ):
+            raise ValueError(
+                f"a list names combinations of {', '.join(factors)}, none of them twice, but has val "
+                f"{self.val} and test {self.test}"
+            )
 
     def at(self, K: int, turn: int = 0) -> Split:
         "The same rule with another K and turn."
@@ -260,40 +308,75 @@ class Split:
 
     def __str__(self) -> str:
         "The rule in words, which `parse_split` reads: `bands colour shape`."
-        held = [word for part in ("val", "test") if (cells := getattr(self, part)) for word in (part, *(",".join(map(str, cell)) for cell in cells))]
+        held = [
+            word for part in ("val", "test") if (cells := getattr(self, part))
+            for word in (part, *(",".join(map(str, cell)) for cell in cells))
+        ]
         return " ".join([self.rule, *self.factors, *held])
 
     @property
     def title(self) -> str:
         "What tables and figures say of it: `K=3`, `K=3, turn 1`, `extrapolation along scale, K=4`."
-        along = "" if self.rule in ("bands", "quarters") else f"{self.rule} {'along' if len(self.factors) == 1 else 'over'} {', '.join(self.factors)}"
-        return ", ".join(filter(None, [along, f"K={self.K}" if self.rule != "list" else "", f"turn {self.turn}" if self.turn else ""]))
+        along = (
+            "" if self.rule in ("bands", "quarters")
+            else f"{self.rule} {'along' if len(self.factors) == 1 else 'over'} {', '.join(self.factors)}"
+        )
+        return ", ".join(
+            filter(
+                None,
+                [
+                    along, f"K={self.K}" if self.rule != "list" else "",
+                    f"turn {self.turn}" if self.turn else ""
+                ]
+            )
+        )
 
     def grid(
         self,
         factors: Factors,  # of the data set
-    ) -> tuple[np.ndarray, np.ndarray]:  # `(N, F)` values of this split's factors, the last fastest; and `(N,)`: 0 train, 1 val, 2 test
-        "Every combination of its factors and the part that it belongs to. Raises `ValueError` if the rule does not fit these factors, or hides a class."
+    ) -> tuple[np.ndarray, np.ndarray]:  # `(N, F)` values, the last fastest; `(N,)`: 0 train, 1 val, 2 test
+        """Every combination of its factors and the part that it belongs to. Raises `ValueError` if the rule
+        does not fit these factors, or hides a class."""
         if unknown := [name for name in self.factors if name not in factors.names]:
-            raise ValueError(f"the split {self} needs {', '.join(unknown)}, but the factors are {', '.join(factors.names)}")
+            raise ValueError(
+                f"the split {self} needs {', '.join(unknown)}, but the factors are {', '.join(factors.names)}"
+            )
         sizes = [factors.periods[factors.names.index(name)] for name in self.factors]
         cells = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), -1)
         if self.rule == "list":
-            which = [np.array([(cells == cell).all(1) for cell in part]).any(0) if part else np.zeros(len(cells), bool) for part in (self.val, self.test)]
+            which = [
+                np.array(
+                    [(cells == cell).all(1) for cell in part]
+                ).any(0) if part else np.zeros(len(cells), bool)
+                for part in (self.val, self.test)
+            ]
             if which[0].sum() + which[1].sum() < len(self.val + self.test):
-                raise ValueError(f"the split {self} names a combination that is not there: there are {' x '.join(map(str, sizes))}")
+                raise ValueError(
+                    f"the split {self} names a combination that is not there: there are "
+                    f"{' x '.join(map(str, sizes))}"
+                )
             part = np.select(which, [VAL, TEST], TRAIN)
         else:
             rule = RULES[self.rule]
             numbers = self.factors[len(self.factors) - rule.numbers :]
             if classes := [name for name in numbers if name in factors.classes]:
-                raise ValueError(f"the rule {self.rule} holds back values of a number, but {', '.join(classes)} is a class")
+                raise ValueError(
+                    f"the rule {self.rule} holds back values of a number, but {', '.join(classes)} is a class"
+                )
             if self.rule == "extrapolation" and self.factors[0] in factors.circular:
-                raise ValueError(f"{self.factors[0]} goes round in a circle: there is nothing beyond to extrapolate to")
+                raise ValueError(
+                    f"{self.factors[0]} goes round in a circle: there is nothing beyond to extrapolate to"
+                )
             part = rule.assign(cells, sizes, self.K, self.turn)
         for column, name in enumerate(self.factors):
-            if name in factors.classes and (hidden := sorted(set(cells[:, column]) - set(cells[part == TRAIN][:, column]))):
-                raise ValueError(f"{self.title or self} shows training no image of {name} {', '.join(map(str, hidden))}: no probe can name it; raise K")
+            if (
+                name in factors.classes
+                and (hidden := sorted(set(cells[:, column]) - set(cells[part == TRAIN][:, column])))
+            ):
+                raise ValueError(
+                    f"{self.title or self} shows training no image of {name} {', '.join(map(str, hidden))}: "
+                    "no probe can name it; raise K"
+                )
         return cells, part
 
     def __call__(
@@ -331,7 +414,9 @@ def parse_split(
             else:
                 held[part].append(tuple(map(int, word.split(","))))
     except ValueError as error:
-        raise ValueError(f"a combination in a split is a value of each factor, such as 0,4, but {text!r} has {word!r}") from error
+        raise ValueError(
+            f"a combination in a split is a value of each factor, such as 0,4, but {text!r} has {word!r}"
+        ) from error
     return Split(*names, rule=rule, K=K, turn=turn, val=held["val"], test=held["test"])
 
 # %% ../nbs/01_splits.ipynb #a566b780
@@ -346,7 +431,9 @@ def draw_split(
 
     cells, part = split.grid(factors)
     sizes = tuple(cells[-1] + 1)
-    colours = np.array([to_rgb(PART_COLOURS[name]) for name in ("train", "val", "test")])[part].reshape(*sizes, 3)
+    colours = np.array(
+        [to_rgb(PART_COLOURS[name]) for name in ("train", "val", "test")]
+    )[part].reshape(*sizes, 3)
     down, across = (split.factors[-1], split.factors[-2]) if len(sizes) > 1 else ("", split.factors[0])
     panels = colours if len(sizes) == 3 else colours[None] if len(sizes) == 2 else colours[None, :, None]
     for number, (ax, panel) in enumerate(zip(axes, panels)):
@@ -370,16 +457,28 @@ def plot_split(
     from matplotlib.patches import Patch
 
     if len(split.factors) > 3:
-        raise ValueError(f"a split of {len(split.factors)} factors cannot be drawn: it has {', '.join(split.factors)}")
+        raise ValueError(
+            f"a split of {len(split.factors)} factors cannot be drawn: it has {', '.join(split.factors)}"
+        )
     panels = factors.periods[factors.names.index(split.factors[0])] if len(split.factors) == 3 else 1
     flat = len(split.factors) == 1
-    fig, axes = plt.subplots(1, turns * panels, figsize=(max(1.45 * turns * panels, 3.4), 1.1 if flat else 2.1), squeeze=False)
+    fig, axes = plt.subplots(
+        1, turns * panels, figsize=(max(1.45 * turns * panels, 3.4), 1.1 if flat else 2.1), squeeze=False
+    )
     for turn in range(turns):
         mine = axes[0, turn * panels : (turn + 1) * panels]
         draw_split(split.at(split.K, split.turn + turn), factors, list(mine), names)
         if turns > 1:
-            mine[0].set_title(f"turn {split.turn + turn}" + (f", {mine[0].get_title()}" if panels > 1 else ""))
-    fig.legend(handles=[Patch(color=PART_COLOURS[name], label=label) for name, label in (("train", "train and iid"), ("val", "val"), ("test", "test"))], loc="lower center", ncol=3, frameon=False)
+            mine[0].set_title(
+                f"turn {split.turn + turn}" + (f", {mine[0].get_title()}" if panels > 1 else "")
+            )
+    fig.legend(
+        handles=[
+            Patch(color=PART_COLOURS[name], label=label)
+            for name, label in (("train", "train and iid"), ("val", "val"), ("test", "test"))
+        ],
+        loc="lower center", ncol=3, frameon=False
+    )
     fig.tight_layout(rect=(0, 0.3 if flat else 0.13, 1, 1))
     return fig
 
@@ -397,18 +496,29 @@ def entropy_of(
 def confounding(
     split: Split,
     factors: Factors,
-) -> pd.DataFrame:  # rows: the factor that is asked for; columns: each factor of the split, and `together`, the others at once; 0 to 1
-    "What the training combinations let a factor of the split be told by from others, as a share of its entropy. Factors outside the split are independent of all others."
+) -> pd.DataFrame:  # rows: factors; columns: factors of the split, and the others `together`; 0 to 1
+    """What the training combinations let a factor of the split be told by from others, as a share of its
+    entropy. Factors outside the split are independent of all others."""
     import pandas as pd
 
     cells, part = split.grid(factors)
     seen, names = cells[part == TRAIN], list(split.factors)
     places = [factors.names.index(name) for name in names]
-    images = [np.bincount(np.arange(factors.sizes[place]) % factors.periods[place]) for place in places]  # of each value; the first of a closed circle is there twice
+    # of each value; the first of a closed circle is there twice
+    images = [np.bincount(np.arange(factors.sizes[place]) % factors.periods[place]) for place in places]
     weights = np.prod([count[column] for count, column in zip(images, seen.T)], 0)
     told = {}
     for asked in range(len(names)):
         own = entropy_of(seen[:, [asked]], weights)
-        others = {name: [column] for column, name in enumerate(names) if column != asked} | {"together": [column for column in range(len(names)) if column != asked]}
-        told[names[asked]] = {name: (own + entropy_of(seen[:, by], weights) - entropy_of(seen[:, [asked, *by]], weights)) / own if own and by else 0.0 for name, by in others.items()}
-    return pd.DataFrame(told).T.reindex(index=names, columns=[*names, "together"]).rename_axis("asked for").clip(lower=0)
+        others = {name: [column] for column, name in enumerate(names) if column != asked} | {
+            "together": [column for column in range(len(names)) if column != asked]
+        }
+        told[names[asked]] = {
+            name: (
+                own + entropy_of(seen[:, by], weights) - entropy_of(seen[:, [asked, *by]], weights)
+            ) / own if own and by else 0.0
+            for name, by in others.items()
+        }
+    return pd.DataFrame(told).T.reindex(
+        index=names, columns=[*names, "together"]
+    ).rename_axis("asked for").clip(lower=0)

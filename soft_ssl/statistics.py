@@ -63,7 +63,11 @@ def sign_flip_test(
     "How often a mean as far from 0 comes out where signs are random (Fisher 1935); exact for up to 15 seeds."
     if len(differences) < 2:
         return np.nan
-    return float(stats.permutation_test((np.asarray(differences, float),), np.mean, permutation_type="samples", n_resamples=FLIPS, rng=0).pvalue)
+    return float(
+        stats.permutation_test(
+            (np.asarray(differences, float),), np.mean, permutation_type="samples", n_resamples=FLIPS, rng=0
+        ).pvalue
+    )
 
 
 def t_test(
@@ -98,7 +102,12 @@ def equivalence_test(
     differences = np.asarray(differences, float)
     if len(differences) < 2:
         return np.nan
-    return float(max(stats.ttest_1samp(differences, -margin, alternative="greater").pvalue, stats.ttest_1samp(differences, margin, alternative="less").pvalue))
+    return float(
+        max(
+            stats.ttest_1samp(differences, -margin, alternative="greater").pvalue,
+            stats.ttest_1samp(differences, margin, alternative="less").pvalue
+        )
+    )
 
 # %% ../nbs/04b_statistics.ipynb #a4e5de34
 def power(
@@ -119,7 +128,8 @@ def equivalence_power(
     margin: float = MARGIN,
     alpha: float = 0.05,
 ) -> float:  # from 0 to 1
-    "How often the test of equivalence finds that there is nothing, where there is nothing: over the values that the spread of n seeds may come to."
+    """How often the test of equivalence finds that there is nothing, where there is nothing: over the values
+    that the spread of n seeds may come to."""
     seen = spread * np.sqrt(stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1) / (n - 1))
     room = margin * np.sqrt(n) - stats.t.ppf(1 - alpha, n - 1) * seen
     return float((2 * stats.norm.cdf(room / spread) - 1).clip(0).mean())
@@ -134,7 +144,16 @@ def seeds_needed(
     margin: float = MARGIN,
 ) -> int:  # seeds; `most` if even these are too few
     "The fewest seeds with which a difference, or that there is none, is found so often."
-    return next((n for n in range(2, most) if (power(n, difference, spread, alpha) if difference else equivalence_power(n, spread, margin, alpha)) >= wanted), most)
+    return next(
+        (
+            n for n in range(2, most)
+            if (
+                power(n, difference, spread, alpha) if difference
+                else equivalence_power(n, spread, margin, alpha)
+            ) >= wanted
+        ),
+        most
+    )
 
 # %% ../nbs/04b_statistics.ipynb #5fe122b9
 def keys_of(table: pd.DataFrame) -> list[str]:
@@ -155,9 +174,15 @@ def label_of(
     if row["method"] not in ("byol", "vq-byol", "pca"):
         words = [f"{row['method']} {words[0]}"]
     words += [f"τ={row['tau']:g}"] if row["tau"] == row["tau"] and row["tau"] != 1 else []
-    words += [f"similarities at τ={row['temperature']:g}"] if row["temperature"] == row["temperature"] and row["temperature"] != usual["temperature"] else []
+    words += (
+        [f"similarities at τ={row['temperature']:g}"] if row["temperature"] == row["temperature"]
+        and row["temperature"] != usual["temperature"] else []
+    )
     words += ["hard"] if row["hard"] in (True, "True") else []
-    words += [f"{letter}={row[name]:g}" for name, letter in SIZES_OF_CODE.items() if row[name] == row[name] and row[name] != usual[name]]
+    words += [
+        f"{letter}={row[name]:g}" for name, letter in SIZES_OF_CODE.items()
+        if row[name] == row[name] and row[name] != usual[name]
+    ]
     return ", ".join(words)
 
 
@@ -170,14 +195,22 @@ def read_scores(
         raise FileNotFoundError(f"there is no {file}: `soft-ssl study` makes it")
     try:
         table = pd.read_csv(file, dtype={"cell": str})
-        if missing := {"cell", "method", "bottleneck", *SIZES_OF_CODE, "tau", "hard", "temperature", "dataset", "source", "K", "seed", "step", "feature", "split", "factor", "metric", "chance", "score", "parameters"} - set(table):
+        if missing := {
+            "cell", "method", "bottleneck", *SIZES_OF_CODE, "tau", "hard", "temperature", "dataset", "source",
+            "K", "seed", "step", "feature", "split", "factor", "metric", "chance", "score", "parameters"
+        } - set(table):
             raise ValueError(f"it has no column {min(missing)}")
     except ValueError as error:  # pandas' own are of this kind
-        raise ValueError(f"{file} is damaged ({error}): `soft-ssl study` writes it again from its cells") from error
+        raise ValueError(
+            f"{file} is damaged ({error}): `soft-ssl study` writes it again from its cells"
+        ) from error
     once = table.drop_duplicates("cell").set_index("cell")
     usual = {name: table[name].mode().max() for name in SIZES_OF_CODE}
     temperatures = once.groupby("method")["temperature"].agg(lambda t: t.mode().max()).to_dict()
-    labels = {cell: label_of(row, usual | {"temperature": temperatures[row["method"]]}) for cell, row in once.iterrows()}
+    labels = {
+        cell: label_of(row, usual | {"temperature": temperatures[row["method"]]})
+        for cell, row in once.iterrows()
+    }
     return table.assign(label=table["cell"].map(labels))
 
 
@@ -197,7 +230,9 @@ def with_gap(
 ) -> pd.DataFrame:  # the same rows, and for each pair of iid and test one with split `gap`
     "Adds familiar minus unseen."
     keys = [name for name in scores if name not in ("split", "score")]
-    both = scores[scores["split"] == "iid"].merge(scores[scores["split"] == "test"], on=keys, suffixes=("", "_test"))
+    both = scores[scores["split"] == "iid"].merge(
+        scores[scores["split"] == "test"], on=keys, suffixes=("", "_test")
+    )
     gap = both.assign(split="gap", score=both["score"] - both["score_test"])[list(scores)]
     return pd.concat([scores, gap], ignore_index=True)
 
@@ -208,11 +243,14 @@ def by_factor(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_factors(scores: pd.DataFrame) -> pd.DataFrame:
-    "Mean skill over the factors of each cell, step, feature and part, with the gap, in the column `score`; `parameters` is their sum."
+    """Mean skill over the factors of each cell, step, feature and part, with the gap, in the column `score`;
+    `parameters` is their sum."""
     probes = scores[scores["metric"].isin(PROBE_METRICS)]
     probes = probes.assign(score=skill(probes))
     keys = ["cell", "label", *keys_of(scores), "seed", "step", "feature", "split"]
-    means = probes.groupby(keys, dropna=False, sort=False).agg(score=("score", "mean"), parameters=("parameters", "sum")).reset_index()
+    means = probes.groupby(keys, dropna=False, sort=False).agg(
+        score=("score", "mean"), parameters=("parameters", "sum")
+    ).reset_index()
     return with_gap(means)
 
 
@@ -223,24 +261,31 @@ def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
 # %% ../nbs/04b_statistics.ipynb #0c1b202e
 FEATURES = ("encoded", "embedding", "one_hot")
 COMPARISONS = (
-    ("Softmax", "Continuous"), ("Softmax", "Logits"), ("Softmax", "TopK"), ("GumbelSoftmax", "Softmax"), ("VQ", "Softmax"), ("FSQ", "Softmax"), ("Softmax, hard", "Softmax"),
-    ("simclr Softmax", "simclr Logits"), ("vicreg Softmax", "vicreg Logits"), ("supervised Softmax", "supervised Logits"),
-)  # fmt: skip
+    ("Softmax", "Continuous"), ("Softmax", "Logits"), ("Softmax", "TopK"), ("GumbelSoftmax", "Softmax"),
+    ("VQ", "Softmax"), ("FSQ", "Softmax"), ("Softmax, hard", "Softmax"),
+    ("simclr Softmax", "simclr Logits"), ("vicreg Softmax", "vicreg Logits"),
+    ("supervised Softmax", "supervised Logits"),
+)
 
 
 def pairs(
     table: pd.DataFrame,  # of `by_factor` or `over_factors`, at one step
     one: str,  # a label
     other: str,  # a label
-) -> pd.DataFrame:  # dataset, source, K, seed, split, feature, factor where the table has it, and `score`: one minus other
+) -> pd.DataFrame:  # dataset, source, K, seed, split, feature, maybe factor, and `score`: one minus other
     "Differences of cells that share data and seed, for each feature of the first."
-    same = [name for name in ("dataset", "source", "K", "seed", "split", "feature", "factor") if name in table]
+    same = [
+        name for name in ("dataset", "source", "K", "seed", "split", "feature", "factor") if name in table
+    ]
     first, second = (table.loc[table["label"] == label, [*same, "score"]] for label in (one, other))
     first = first[first["feature"].isin(FEATURES)]
     missing = [name for name in first["feature"].unique() if name not in set(second["feature"])]
     stand_ins = [second[second["feature"] == "embedding"].assign(feature=name) for name in missing]
-    both = first.merge(pd.concat([second, *stand_ins]), on=same, suffixes=("", "_other"), validate="one_to_one")
-    return both.assign(score=(both["score"] - both["score_other"]).round(12))[[*same, "score"]]  # equal scores leave 0, and not the last bit of a sum
+    both = first.merge(
+        pd.concat([second, *stand_ins]), on=same, suffixes=("", "_other"), validate="one_to_one"
+    )
+    # equal scores leave 0, and not the last bit of a sum
+    return both.assign(score=(both["score"] - both["score_other"]).round(12))[[*same, "score"]]
 
 
 def verdict(
@@ -260,23 +305,30 @@ def compare(
 ) -> pd.DataFrame:  # `by`, the columns of `Interval`, p, sign_flip_p, equivalence_p, verdict
     "Interval and tests of every group of rows, one for each seed."
     rows = [
-        (*keys, *interval(values := group["score"].to_numpy()), t_test(values), sign_flip_test(values), equivalence_test(values), verdict(values))
+        (
+            *keys, *interval(values := group["score"].to_numpy()), t_test(values), sign_flip_test(values),
+            equivalence_test(values), verdict(values)
+        )
         for keys, group in table.groupby(by, dropna=False, sort=False)
     ]
-    return pd.DataFrame(rows, columns=[*by, *Interval._fields, "p", "sign_flip_p", "equivalence_p", "verdict"])
+    return pd.DataFrame(
+        rows, columns=[*by, *Interval._fields, "p", "sign_flip_p", "equivalence_p", "verdict"]
+    )
 
 
 def differences(
     table: pd.DataFrame,  # of `by_factor` or `over_factors`, at one step
     comparisons: tuple[tuple[str, str], ...] = COMPARISONS,  # labels: one, other
-) -> pd.DataFrame:  # as `compare` gives it, by comparison, dataset, K (of `over_factors` also `all`: the mean of a seed's K), feature, split, and factor where the table has it
+) -> pd.DataFrame:  # as `compare` gives it, by comparison, dataset, K (or `all`), feature, split (, factor)
     "Paired differences with their intervals; comparisons that the table has no cells for are left out."
     factor = [name for name in ("factor",) if name in table]
     tables = []
     for one, other in comparisons:
         found = pairs(table, one, other)
         if len(found):
-            seeds = found.groupby(["dataset", "source", "seed", "split", "feature"], sort=False, as_index=False)["score"].mean()
+            seeds = found.groupby(
+                ["dataset", "source", "seed", "split", "feature"], sort=False, as_index=False
+            )["score"].mean()
             together = [seeds.assign(K="all")] if found["K"].nunique() > 1 and not factor else []
             tables += [part.assign(comparison=f"{one} − {other}") for part in (found, *together)]
     by = ["comparison", "dataset", "source", "K", "feature", *factor, "split"]
@@ -289,14 +341,19 @@ METRIC_WORDS = {"accuracy": "accuracy", "r2": "R²"}
 
 def where(table: pd.DataFrame) -> str:
     "Data sets and their sources, for a title."
-    return ", ".join(f"{name} ({source})" for name, source in sorted(set(zip(table["dataset"], table["source"]))))
+    return ", ".join(
+        f"{name} ({source})" for name, source in sorted(set(zip(table["dataset"], table["source"])))
+    )
 
 
 def for_panels(
     factors: pd.DataFrame,  # of `by_factor`
 ) -> pd.DataFrame:  # with columns `panel`, the factor and its metric, and `data`, the data set and its K
     "What a figure calls its panels."
-    return factors.assign(panel=factors["factor"] + " (" + factors["metric"].map(METRIC_WORDS) + ")", data=factors["dataset"] + ", K=" + factors["K"].astype(str))
+    return factors.assign(
+        panel=factors["factor"] + " (" + factors["metric"].map(METRIC_WORDS) + ")",
+        data=factors["dataset"] + ", K=" + factors["K"].astype(str)
+    )
 
 
 def draw_chance(
@@ -315,13 +372,21 @@ def plot_levels(
     feature: str = "encoded",  # that is read
     labels: tuple[str, ...] = CORE,
 ) -> Figure:
-    "What probes read of each factor, a column for each, a row for each data set and K; crosses are the same networks untrained, the dotted line is chance."
-    shown, before = (for_panels(table[table["label"].isin(labels) & (table["feature"] == feature) & table["split"].isin(PARTS)]) for table in (factors, untrained))
+    """What probes read of each factor, a column for each, a row for each data set and K; crosses are the same
+    networks untrained, the dotted line is chance."""
+    shown, before = (
+        for_panels(
+            table[table["label"].isin(labels) & (table["feature"] == feature) & table["split"].isin(PARTS)]
+        )
+        for table in (factors, untrained)
+    )
     present = [label for label in labels if label in set(shown["label"])]
     grid = sns.catplot(
-        shown, x="label", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel", row="data", kind="point", order=present, errorbar=("pi", 100),
-        dodge=0.4, linestyle="none", markersize=4, err_kws={"linewidth": 1}, height=1.7, aspect=1.05, margin_titles=True,
-    )  # fmt: skip
+        shown, x="label", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel",
+        row="data", kind="point", order=present, errorbar=("pi", 100),
+        dodge=0.4, linestyle="none", markersize=4, err_kws={"linewidth": 1}, height=1.7, aspect=1.05,
+        margin_titles=True,
+    )
     for (data, panel), ax in grid.axes_dict.items():
         here = before[(before["data"] == data) & (before["panel"] == panel)]
         for number, part in enumerate(PARTS):
@@ -340,26 +405,50 @@ def plot_differences(
     title: str,
     split: str = "test",  # iid, val, test or gap
 ) -> Figure:
-    "Every difference with its 95 % t-interval, a column for each factor. A dot is full where the interval excludes zero."
+    """Every difference with its 95 % t-interval, a column for each factor. A dot is full where the interval
+    excludes zero."""
     shown = compared[compared["split"] == split]
-    rows, factors = (list(dict.fromkeys(column)) for column in (zip(shown["comparison"], shown["feature"]), shown["factor"]))
+    rows, factors = (
+        list(dict.fromkeys(column))
+        for column in (zip(shown["comparison"], shown["feature"]), shown["factor"])
+    )
     data = list(dict.fromkeys(zip(shown["dataset"], shown["K"])))
-    fig, axes = plt.subplots(1, len(factors), figsize=(1.5 * len(factors) + 2.5, 0.27 * len(rows) + 1), sharey=True, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        1, len(factors), figsize=(1.5 * len(factors) + 2.5, 0.27 * len(rows) + 1), sharey=True, squeeze=False,
+        layout="constrained"
+    )
     for ax, factor in zip(axes[0], factors):
         for row in shown[shown["factor"] == factor].itertuples():
             number = data.index((row.dataset, row.K))
-            y, colour = rows.index((row.comparison, row.feature)) + 0.3 * (number - (len(data) - 1) / 2), f"C{number}"
+            y, colour = (
+                rows.index((row.comparison, row.feature)) + 0.3 * (number - (len(data) - 1) / 2), f"C{number}"
+            )
             ax.plot([row.low, row.high], [y, y], color=colour, lw=1.2)
-            ax.plot(row.mean, y, "o", color=colour, ms=4, mfc=colour if row.verdict in ("above 0", "below 0") else "white")
+            ax.plot(
+                row.mean, y, "o", color=colour, ms=4,
+                mfc=colour if row.verdict in ("above 0", "below 0") else "white"
+            )
         ax.axvline(0, color="grey", ls=":")
-        widest = 1.1 * np.nanmax(np.abs(shown.loc[shown["factor"] == factor, ["mean", "low", "high"]].to_numpy()))
+        widest = 1.1 * np.nanmax(
+            np.abs(shown.loc[shown["factor"] == factor, ["mean", "low", "high"]].to_numpy())
+        )
         ax.set(title=factor, xlim=(-widest, widest))
         tick = float(f"{widest / 2:.0g}")
         ax.set_xticks([-tick, 0, tick], [f"{-tick:g}", "0", f"{tick:g}"])
     axes[0, 0].set_yticks(range(len(rows)), [f"{name}: {feature}" for name, feature in rows])
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    fig.supxlabel("difference of accuracy (shape, orientation) or R²" if {"shape", "orientation"} <= set(factors) else "difference of scores", fontsize="small")
-    fig.legend(handles=[plt.Line2D([], [], color=f"C{number}", marker="o", ms=4, label=f"{name}, K={K}") for number, (name, K) in enumerate(data)], loc="outside right upper", fontsize="small")
+    fig.supxlabel(
+        "difference of accuracy (shape, orientation) or R²" if {"shape", "orientation"} <= set(factors)
+        else "difference of scores",
+        fontsize="small"
+    )
+    fig.legend(
+        handles=[
+            plt.Line2D([], [], color=f"C{number}", marker="o", ms=4, label=f"{name}, K={K}")
+            for number, (name, K) in enumerate(data)
+        ],
+        loc="outside right upper", fontsize="small"
+    )
     fig.suptitle(f"{title}: {split}", fontsize="medium")
     return fig
 
@@ -369,16 +458,23 @@ def plot_gaps(
     labels: tuple[str, ...] = CORE,
 ) -> Figure:
     "Familiar minus unseen for each factor, a panel for each feature, data set and K; mean over seeds."
-    shown = factors[factors["label"].isin(labels) & factors["feature"].isin(FEATURES) & (factors["split"] == "gap")]
+    shown = factors[
+        factors["label"].isin(labels) & factors["feature"].isin(FEATURES) & (factors["split"] == "gap")
+    ]
     data = list(dict.fromkeys(zip(shown["dataset"], shown["K"])))
-    fig, axes = plt.subplots(len(data), len(FEATURES), figsize=(9.5, 0.8 + 1.5 * len(data)), sharex="row", squeeze=False)
+    fig, axes = plt.subplots(
+        len(data), len(FEATURES), figsize=(9.5, 0.8 + 1.5 * len(data)), sharex="row", squeeze=False
+    )
     limit = min(1.0, shown["score"].abs().max())
     for row, (name, k) in zip(axes, data):
         for ax, feature in zip(row, FEATURES):
             part = shown[(shown["dataset"] == name) & (shown["K"] == k) & (shown["feature"] == feature)]
             wide = part.pivot_table(index="label", columns="factor", values="score", sort=False)
             wide = wide.reindex([label for label in labels if label in wide.index])
-            sns.heatmap(wide, annot=True, fmt=".2f", cmap="vlag", vmin=-limit, vmax=limit, cbar=False, ax=ax, annot_kws={"size": 7})
+            sns.heatmap(
+                wide, annot=True, fmt=".2f", cmap="vlag", vmin=-limit, vmax=limit, cbar=False, ax=ax,
+                annot_kws={"size": 7}
+            )
             ax.set(title=f"{name}, K={k}: {feature}", xlabel="", ylabel="")
             plt.setp(ax.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
     fig.suptitle(f"Gap: iid minus test, {where(shown)}", fontsize="medium")
@@ -388,7 +484,7 @@ def plot_gaps(
 # %% ../nbs/04b_statistics.ipynb #9f4d532d
 def entropies(
     scores: pd.DataFrame,  # of `read_scores`
-) -> pd.Series:  # by cell: entropy of a group of the soft code, as a part of the largest possible, from 0 to 1
+) -> pd.Series:  # by cell: entropy of a group of the soft code, 0 to 1, of the largest possible
     "How undecided the code of each cell is at its end."
     rows = scores[scores["metric"] == "entropy_given_x"]
     return pd.Series((rows["score"] / np.log2(rows["n_symbols"])).to_numpy(), rows["cell"], name="undecided")
@@ -408,12 +504,22 @@ def plot_tau(
     dataset: str = "dsprites",
     K: int = 1,
 ) -> Figure:
-    "Scores of the softmax bottleneck against its temperature, a column for each factor, a row for each feature. Dashed lines are the untrained networks, dotted is chance."
-    shown, before = (for_panels(at_temperatures(table[(table["dataset"] == dataset) & (table["K"] == K) & table["split"].isin(PARTS)])) for table in (factors, untrained))
+    """Scores of the softmax bottleneck against its temperature, a column for each factor, a row for each
+    feature. Dashed lines are the untrained networks, dotted is chance."""
+    shown, before = (
+        for_panels(
+            at_temperatures(
+                table[(table["dataset"] == dataset) & (table["K"] == K) & table["split"].isin(PARTS)]
+            )
+        )
+        for table in (factors, untrained)
+    )
     grid = sns.relplot(
-        shown, x="tau", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel", row="feature", row_order=[f for f in FEATURES if f in set(shown["feature"])],
-        kind="line", marker="o", ms=4, errorbar=("pi", 100), height=1.6, aspect=1.1, facet_kws={"margin_titles": True},
-    )  # fmt: skip
+        shown, x="tau", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel",
+        row="feature", row_order=[f for f in FEATURES if f in set(shown["feature"])],
+        kind="line", marker="o", ms=4, errorbar=("pi", 100), height=1.6, aspect=1.1,
+        facet_kws={"margin_titles": True},
+    )
     for (feature, panel), ax in grid.axes_dict.items():
         here = before[(before["feature"] == feature) & (before["panel"] == panel)]
         for part in PARTS:
@@ -434,12 +540,20 @@ def plot_steps(
     dataset: str = "dsprites",
     K: int = 1,
 ) -> Figure:
-    "Scores while training goes on, a column for each factor, a row for each bottleneck. Step 0 is the untrained network, the dotted line is chance."
-    shown = for_panels(factors[factors["label"].isin(labels) & (factors["feature"] == feature) & (factors["dataset"] == dataset) & (factors["K"] == K) & factors["split"].isin(PARTS)])
+    """Scores while training goes on, a column for each factor, a row for each bottleneck. Step 0 is the
+    untrained network, the dotted line is chance."""
+    shown = for_panels(
+        factors[
+            factors["label"].isin(labels) & (
+                factors["feature"] == feature
+            ) & (factors["dataset"] == dataset) & (factors["K"] == K) & factors["split"].isin(PARTS)
+        ]
+    )
     grid = sns.relplot(
-        shown, x="step", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel", row="label", row_order=[label for label in labels if label in set(shown["label"])],
+        shown, x="step", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel",
+        row="label", row_order=[label for label in labels if label in set(shown["label"])],
         kind="line", errorbar=("pi", 100), height=1.5, aspect=1.15, facet_kws={"margin_titles": True},
-    )  # fmt: skip
+    )
     draw_chance(grid, shown)
     grid.set(ylabel="score")
     grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
@@ -461,7 +575,12 @@ def beside_untrained(
 ) -> pd.DataFrame:  # the last step of those, and the first of Continuous and Softmax as `untrained ...`
     "What a sceptic wants to see beside each other."
     start = factors[(factors["step"] == 0) & factors["label"].isin(("Continuous", "Softmax"))]
-    return pd.concat([at_the_end(factors[factors["label"].isin(labels)]), start.assign(label="untrained " + start["label"])])
+    return pd.concat(
+        [
+            at_the_end(factors[factors["label"].isin(labels)]),
+            start.assign(label="untrained " + start["label"])
+        ]
+    )
 
 
 def plot_sizes(
@@ -471,12 +590,18 @@ def plot_sizes(
     K: int = 1,
     split: str = "test",
 ) -> Figure:
-    "Every reading of every network, a column for each factor; its colour says how many numbers the probe reads. The dotted line is chance."
+    """Every reading of every network, a column for each factor; its colour says how many numbers the probe
+    reads. The dotted line is chance."""
     asked = factors[(factors["dataset"] == dataset) & (factors["K"] == K) & (factors["split"] == split)]
     shown = for_panels(with_width(beside_untrained(asked, labels)))
-    shown = shown.groupby(["panel", "label", "feature", "width", "chance"], sort=False, as_index=False)["score"].mean()
+    shown = shown.groupby(
+        ["panel", "label", "feature", "width", "chance"], sort=False, as_index=False
+    )["score"].mean()
     names, panels, widths = (list(dict.fromkeys(shown[column])) for column in ("label", "panel", "width"))
-    fig, axes = plt.subplots(1, len(panels), figsize=(1.6 * len(panels) + 2.5, 0.26 * len(names) + 1), sharey=True, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(1.6 * len(panels) + 2.5, 0.26 * len(names) + 1), sharey=True, squeeze=False,
+        layout="constrained"
+    )
     for ax, panel in zip(axes[0], panels):
         here = shown[shown["panel"] == panel]
         for number, width in enumerate(sorted(widths)):
@@ -487,12 +612,16 @@ def plot_sizes(
         ax.set_title(panel, fontsize="small")
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize="small", title="a probe reads")
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize="small",
+        title="a probe reads"
+    )
     fig.suptitle(f"{where(asked)}, K={K}: {split}", fontsize="medium")
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #7935ff7a
-LAYOUT = ("dci_disentanglement", "dci_informativeness", "mig", "modularity", "infom", "infoc", "med")  # those that a table has
+# those that a table has
+LAYOUT = ("dci_disentanglement", "dci_informativeness", "mig", "modularity", "infom", "infoc", "med")
 GEOMETRY = {"toposim": ("embedding", "all")} | {metric: (None, "all") for metric in LAYOUT}
 
 
@@ -501,15 +630,25 @@ def rank_correlations(
     feature: str = "encoded",  # that is read
     split: str = "test",
 ) -> pd.DataFrame:  # columns dataset, source, K, metric, factor, cells, correlation
-    "Of each measure of layout with the score of each factor, over the cells of one data set and K that were trained without labels (Spearman 1904)."
+    """Of each measure of layout with the score of each factor, over the cells of one data set and K that were
+    trained without labels (Spearman 1904)."""
     ends = at_the_end(scores[~scores["label"].str.startswith("supervised")])
     read = ends[(ends["feature"] == feature) & (ends["split"] == split) & ends["metric"].isin(PROBE_METRICS)]
     rows = []
     for metric, (of, part) in GEOMETRY.items():
-        layout = ends[(ends["metric"] == metric) & (ends["split"] == part) & (True if of is None else ends["feature"] == of)].set_index("cell")["score"]
+        layout = ends[
+            (ends["metric"] == metric) & (ends["split"] == part) & (
+                True if of is None else ends["feature"] == of
+            )
+        ].set_index("cell")["score"]
         beside = read.assign(layout=read["cell"].map(layout)).dropna(subset=["layout"])
         for keys, group in beside.groupby(["dataset", "source", "K", "factor"], sort=False):
-            rows.append((*keys[:3], metric, keys[3], len(group), stats.spearmanr(group["layout"], group["score"]).statistic if len(group) > 2 else np.nan))
+            rows.append(
+                (
+                    *keys[:3], metric, keys[3], len(group),
+                    stats.spearmanr(group["layout"], group["score"]).statistic if len(group) > 2 else np.nan
+                )
+            )
     return pd.DataFrame(rows, columns=["dataset", "source", "K", "metric", "factor", "cells", "correlation"])
 
 
@@ -518,10 +657,15 @@ def plot_geometry(
 ) -> Figure:
     "The correlations, a panel for each data set and K."
     data = list(ranks.groupby(["dataset", "K"], sort=False))
-    fig, axes = plt.subplots(1, len(data), figsize=(4.2 * len(data) + 1, 2), sharey=True, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(
+        1, len(data), figsize=(4.2 * len(data) + 1, 2), sharey=True, squeeze=False, layout="constrained"
+    )
     for ax, ((name, K), table) in zip(axes[0], data):
         wide = table.pivot_table(index="metric", columns="factor", values="correlation", sort=False)
-        sns.heatmap(wide, annot=True, fmt="+.2f", cmap="vlag", vmin=-1, vmax=1, cbar=False, ax=ax, annot_kws={"size": 8})
+        sns.heatmap(
+            wide, annot=True, fmt="+.2f", cmap="vlag", vmin=-1, vmax=1, cbar=False, ax=ax,
+            annot_kws={"size": 8}
+        )
         ax.set(title=f"{name}, K={K}: {table['cells'].iloc[0]} cells", xlabel="", ylabel="")
     return fig
 
@@ -532,7 +676,8 @@ class Claim(NamedTuple):
     sentence: str
     comparison: str  # labels: `one − other`
     feature: str
-    split: str  # iid, val, test, gap (iid less test) or oracle gap (what the oracle probe reads on test, less what the probe reads)
+    # iid, val, test, gap (iid less test) or oracle gap (the oracle probe's test score less the probe's)
+    split: str
     side: str  # above 0, below 0 or equal
     dataset: str = ""  # empty: each that the table has
     K: int | None = None  # None: the mean over all K of a seed
@@ -557,10 +702,16 @@ def read_claims(
                 if getattr(claim, name) not in known:
                     raise ValueError(f"a {name} is one of {', '.join(known)}, not {getattr(claim, name)!r}")
             if claim.comparison.count(" − ") != 1 or not claim.margin > 0:
-                raise ValueError(f"a comparison is two labels with ' − ' between them, and a margin above 0, not {claim.comparison!r} and {claim.margin}")
+                raise ValueError(
+                    "a comparison is two labels with ' − ' between them, and a margin above 0, not "
+                    f"{claim.comparison!r} and {claim.margin}"
+                )
         return [claim._replace(factors=tuple(claim.factors)) for claim in claims]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{file} is no list of claims ({error}): each has {', '.join(Claim._fields[:5])}, and may have {', '.join(Claim._fields[5:])}") from error
+        raise ValueError(
+            f"{file} is no list of claims ({error}): each has {', '.join(Claim._fields[:5])}, and may have "
+            f"{', '.join(Claim._fields[5:])}"
+        ) from error
 
 
 def claimed(
@@ -574,43 +725,71 @@ def claimed(
     means = over_factors(scores)
     if claim.split == "oracle gap":
         oracle = over_factors(scores.assign(score=scores["oracle"]))
-        means = oracle.assign(score=oracle["score"] - means["score"])[oracle["split"] == "test"].assign(split="oracle gap")
+        means = oracle.assign(
+            score=oracle["score"] - means["score"]
+        )[oracle["split"] == "test"].assign(split="oracle gap")
     found = pairs(means, *claim.comparison.split(" − "))
-    return found.loc[(found["feature"] == claim.feature) & (found["split"] == claim.split), ["dataset", "K", "seed", "score"]]
+    return found.loc[
+        (found["feature"] == claim.feature) & (found["split"] == claim.split),
+        ["dataset", "K", "seed", "score"]
+    ]
 
 
 def judge(
     scores: pd.DataFrame,  # of `read_scores`
     claims: Sequence[Claim],
 ) -> pd.DataFrame:  # a row for each claim and data set: judgement, sentence, what, evidence
-    "What becomes of each claim; the tests of a difference and of equality are one family, corrected by Holm's method. A claim that the table has no cells for counts in the family."
-    found = [(claim, *part) for claim in claims for part in list(claimed(scores, claim).groupby("dataset", sort=False)) or [(claim.dataset, None)]]
+    """What becomes of each claim; the tests of a difference and of equality are one family, corrected by
+    Holm's method. A claim that the table has no cells for counts in the family."""
+    found = [
+        (claim, *part) for claim in claims
+        for part in list(claimed(scores, claim).groupby("dataset", sort=False)) or [(claim.dataset, None)]
+    ]
     values = [[] if part is None else part.groupby("seed")["score"].mean().to_numpy() for *_, part in found]
-    raw, raw_equal = [t_test(v) for v in values], [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
+    raw, raw_equal = (
+        [t_test(v) for v in values],
+        [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
+    )
     table = []
     corrected = holm([*raw, *raw_equal])
-    for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(found, values, raw, raw_equal, corrected, corrected[len(found) :]):
+    for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(
+        found, values, raw, raw_equal, corrected, corrected[len(found) :]
+    ):
         what = ", ".join([claim.comparison, claim.feature, *claim.factors, claim.split])
         if part is None:
             table.append(("no cells", claim.sentence, what, "the table has none of both sides"))
             continue
         it = interval(v)
-        surely = {"above 0": p_holm < 0.05 and it.mean > 0, "below 0": p_holm < 0.05 and it.mean < 0, "equal": equal_holm < 0.05}
-        judgement = "holds" if surely[claim.side] else "does not hold" if any(surely.values()) else "cannot be told"
-        evidence = f"{dataset}, K={', '.join(map(str, part['K'].unique()))}, n={it.n}: {it.mean:+.3f}, 95 % from {it.low:+.3f} to {it.high:+.3f}, p={p:.2g}, for equality {equal_p:.2g}; by Holm {p_holm:.2g} and {equal_holm:.2g}"
+        surely = {
+            "above 0": p_holm < 0.05 and it.mean > 0, "below 0": p_holm < 0.05 and it.mean < 0,
+            "equal": equal_holm < 0.05
+        }
+        judgement = (
+            "holds" if surely[claim.side] else "does not hold" if any(surely.values()) else "cannot be told"
+        )
+        evidence = (
+            f"{dataset}, K={', '.join(map(str, part['K'].unique()))}, n={it.n}: {it.mean:+.3f}, 95 % from "
+            f"{it.low:+.3f} to {it.high:+.3f}, p={p:.2g}, for equality {equal_p:.2g}; by Holm {p_holm:.2g} "
+            f"and {equal_holm:.2g}"
+        )
         table.append((judgement, claim.sentence, what, evidence))
     return pd.DataFrame(table, columns=["judgement", "sentence", "what", "evidence"])
 
 
 def in_words(judged: pd.DataFrame) -> str:
     "The claims as Markdown, sorted by what became of them."
-    headings = {"holds": "What holds", "does not hold": "What does not hold", "cannot be told": "What cannot be told at this scale", "no cells": "What the table has no cells for"}
+    headings = {
+        "holds": "What holds", "does not hold": "What does not hold",
+        "cannot be told": "What cannot be told at this scale", "no cells": "What the table has no cells for"
+    }
     lines = []
     for judgement, heading in headings.items():
         part = judged[judged["judgement"] == judgement]
         if judgement == "no cells" and part.empty:
             continue
-        lines += [f"**{heading}**", ""] + [f"- {row.sentence}. *({row.what}; {row.evidence})*" for row in part.itertuples()]
+        lines += [f"**{heading}**", ""] + [
+            f"- {row.sentence}. *({row.what}; {row.evidence})*" for row in part.itertuples()
+        ]
         lines += ["- None of the claims.", ""] if part.empty else [""]
     return "\n".join(lines)
 
@@ -620,28 +799,53 @@ def plan(
     claims: Sequence[Claim],
     worth_finding: float = 0.05,  # of skill: a difference that should not be missed
     limit: float = 0.8,  # level of the upper limit of the scatter
-) -> pd.DataFrame:  # a row for each claim and data set: seeds, mean and spread of the pilot, the spread's upper limit, and the seeds needed for a difference worth finding, and for equality
-    "How many seeds find what the claims ask for, in four studies of five. Raises `ValueError` if the pilot has no scatter to plan with."
-    found = [(claim, *part) for claim in claims for part in claimed(pilot, claim).groupby("dataset", sort=False)]
+) -> pd.DataFrame:  # a row for each claim and data set: the pilot's mean and spread; seeds needed
+    """How many seeds find, in four studies of five, a difference worth finding, and how many equality, with
+    an upper limit of the pilot's spread. Raises `ValueError` if the pilot has no scatter to plan with."""
+    found = [
+        (claim, *part) for claim in claims for part in claimed(pilot, claim).groupby("dataset", sort=False)
+    ]
     if absent := [claim for claim in claims if claimed(pilot, claim).empty]:
-        raise ValueError(f"the pilot has no cells of both sides of {absent[0].comparison} ({absent[0].sentence}), so the family cannot be planned")
+        raise ValueError(
+            f"the pilot has no cells of both sides of {absent[0].comparison} ({absent[0].sentence}), so the "
+            "family cannot be planned"
+        )
     rows = []
     for claim, dataset, part in found:
         values = part.groupby("seed")["score"].mean().to_numpy()
         spread = values.std(ddof=1) if len(values) > 1 and np.ptp(values) > 0 else 0.0
         if not spread > 0:
-            raise ValueError(f"a pilot needs two seeds that differ, but {claim.comparison} has {len(values)} on {dataset}: run more")
+            raise ValueError(
+                f"a pilot needs two seeds that differ, but {claim.comparison} has {len(values)} on "
+                f"{dataset}: run more"
+            )
         upper = spread * np.sqrt((len(values) - 1) / stats.chi2.ppf(1 - limit, len(values) - 1))
-        needed = [seeds_needed(difference, upper, 0.05 / (2 * len(found)), margin=claim.margin) for difference in (worth_finding, 0)]
-        rows.append((", ".join([claim.comparison, claim.feature, *claim.factors, claim.split]), dataset, len(values), values.mean(), spread, upper, *needed))
-    return pd.DataFrame(rows, columns=["claim", "dataset", "seeds", "difference", "spread", "upper limit", f"for {worth_finding:g}", "for equality"])
+        needed = [
+            seeds_needed(difference, upper, 0.05 / (2 * len(found)), margin=claim.margin)
+            for difference in (worth_finding, 0)
+        ]
+        rows.append(
+            (
+                ", ".join([claim.comparison, claim.feature, *claim.factors, claim.split]), dataset,
+                len(values), values.mean(), spread, upper, *needed
+            )
+        )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "claim", "dataset", "seeds", "difference", "spread", "upper limit", f"for {worth_finding:g}",
+            "for equality"
+        ]
+    )
 
 # %% ../nbs/04b_statistics.ipynb #b629bdf3
 READINGS = {
     "z without the bottleneck": ("Continuous", "encoded"), "z with it": ("Softmax", "encoded"),
-    "as wide, linear": ("Logits", "embedding"), "as wide, TopK": ("TopK", "embedding"), "random softmax of z without it": ("Continuous", "random_softmax"), "random softmax of z with it": ("Softmax", "random_softmax"),
+    "as wide, linear": ("Logits", "embedding"), "as wide, TopK": ("TopK", "embedding"),
+    "random softmax of z without it": ("Continuous", "random_softmax"),
+    "random softmax of z with it": ("Softmax", "random_softmax"),
     "the soft code": ("Softmax", "embedding"),
-}  # fmt: skip
+}
 
 
 def factor_by_factor(
@@ -649,13 +853,22 @@ def factor_by_factor(
     K: int,
     split: str = "test",  # iid, val or test
     readings: dict[str, tuple[str, str]] = READINGS,  # by what they are called: label and feature
-) -> pd.DataFrame:  # columns reading, factor, metric, chance, seed, untrained, score, oracle (NaN where the study has none)
-    "What a probe reads of each factor before and after training, for each reading and each seed; and what the oracle probe reads after it."
-    asked, keys = scores[(scores["K"] == K) & (scores["split"] == split) & scores["metric"].isin(PROBE_METRICS)], ["reading", "factor", "metric", "chance", "seed"]
-    tables = [asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading) for reading, (label, feature) in readings.items()]
+) -> pd.DataFrame:  # columns reading, factor, metric, chance, seed, untrained, score, oracle (may be NaN)
+    """What a probe reads of each factor before and after training, for each reading and each seed; and what
+    the oracle probe reads after it."""
+    asked, keys = (
+        scores[(scores["K"] == K) & (scores["split"] == split) & scores["metric"].isin(PROBE_METRICS)],
+        ["reading", "factor", "metric", "chance", "seed"]
+    )
+    tables = [
+        asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading)
+        for reading, (label, feature) in readings.items()
+    ]
     table = pd.concat(tables)
     last, first = at_the_end(table).set_index(keys), table[table["step"] == 0].set_index(keys)
-    return pd.DataFrame({"untrained": first["score"].reindex(last.index), "score": last["score"], "oracle": last["oracle"]}).reset_index()
+    return pd.DataFrame(
+        {"untrained": first["score"].reindex(last.index), "score": last["score"], "oracle": last["oracle"]}
+    ).reset_index()
 
 
 def plot_answer(
@@ -664,10 +877,18 @@ def plot_answer(
     familiar: pd.DataFrame | None = None,  # likewise, of familiar ones
     readings: Sequence[str] = tuple(READINGS),  # in this order from above
 ) -> Figure:
-    "A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for chance; an arrowhead at the left edge where something lies beyond it."
-    factors, readings = list(dict.fromkeys(answer["factor"])), [reading for reading in readings if reading in set(answer["reading"])]
+    """A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean
+    of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for
+    chance; an arrowhead at the left edge where something lies beyond it."""
+    factors, readings = (
+        list(dict.fromkeys(answer["factor"])),
+        [reading for reading in readings if reading in set(answer["reading"])]
+    )
     colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C5", "C6", "C2")))
-    fig, axes = plt.subplots(1, len(factors), figsize=(1.8 * len(factors), 0.25 * len(readings) + 1.2), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(
+        1, len(factors), figsize=(1.8 * len(factors), 0.25 * len(readings) + 1.2), sharey=True,
+        layout="constrained"
+    )
     left = max(-0.2, min(0, answer[["score", "untrained"]].min().min())) - 0.06
     hidden = False  # whether something lies beyond the left edge
     for ax, factor in zip(axes, factors):
@@ -675,35 +896,60 @@ def plot_answer(
         for row, reading in enumerate(readings):
             if familiar is not None:
                 of = familiar[(familiar["factor"] == factor) & (familiar["reading"] == reading)]
-                ax.plot(of["score"], [row] * len(of), "o", mfc="none", color=PART_COLOURS["iid"], ms=4, mew=0.8)
+                ax.plot(
+                    of["score"], [row] * len(of), "o", mfc="none", color=PART_COLOURS["iid"], ms=4, mew=0.8
+                )
             read = shown[shown["reading"] == reading]
-            ax.plot(read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5, alpha=0.8)
-            beyond = [colours.get(reading, PART_COLOURS["test"])] * bool((read["score"] < left).any()) + ["black"] * bool(read["untrained"].mean() < left)
-            ax.scatter([left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), s=14, c=beyond, marker="<")
+            ax.plot(
+                read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5,
+                alpha=0.8
+            )
+            beyond = [
+                colours.get(reading, PART_COLOURS["test"])
+            ] * bool((read["score"] < left).any()) + ["black"] * bool(read["untrained"].mean() < left)
+            ax.scatter(
+                [left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), s=14,
+                c=beyond, marker="<"
+            )
             hidden |= bool(beyond)
             ax.plot([read["untrained"].mean()], [row], "x", color="black", ms=5)
             ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
-        ax.set(title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²", xlim=(left, 1.06), ylim=(len(readings) - 0.5, -0.5))
+        ax.set(
+            title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²",
+            xlim=(left, 1.06), ylim=(len(readings) - 0.5, -0.5)
+        )
         ax.set_yticks(range(len(readings)), readings)
     sign = partial(plt.Line2D, [], [], color="black", ls="", ms=5)
-    signs = {"a seed, unseen combinations": sign(marker="o"), "untrained, mean": sign(marker="x"), "oracle probe, mean": sign(marker="|"), "chance": sign(ls=":")}
+    signs = {
+        "a seed, unseen combinations": sign(marker="o"), "untrained, mean": sign(marker="x"),
+        "oracle probe, mean": sign(marker="|"), "chance": sign(ls=":")
+    }
     if hidden:
         signs["beyond the edge"] = sign(marker="<")
     if familiar is not None:
         signs["a seed, familiar combinations"] = sign(marker="o", mfc="none", color=PART_COLOURS["iid"])
-    fig.legend(handles=[*signs.values()], labels=[*signs], loc="outside lower center", ncols=len(signs), fontsize="x-small")
+    fig.legend(
+        handles=[*signs.values()], labels=[*signs], loc="outside lower center", ncols=len(signs),
+        fontsize="x-small"
+    )
     fig.suptitle(title, fontsize="medium")
     return fig
 
 
 def answer_table(
     answer: pd.DataFrame,  # of `factor_by_factor`
-) -> pd.DataFrame:  # a row for each reading, a column for each factor with its metric and chance: mean over seeds, before training → after it
-    "The numbers of the figure."
-    chance = answer["chance"].map("accuracy, chance {:.2f}".format).where(answer["metric"] == "accuracy", "R²")
-    means = answer.assign(of=answer["factor"] + " (" + chance + ")").groupby(["reading", "of"], sort=False)[["untrained", "score"]].mean()
-    said = (means["untrained"].map("{:.2f} → ".format).replace("nan → ", "") + means["score"].map("{:.2f}".format)).unstack("of", sort=False)
+) -> pd.DataFrame:  # rows: readings; columns: factors with metric and chance; means, untrained → trained
+    "The numbers of the figure: means over seeds, before training and after it."
+    chance = answer["chance"].map("accuracy, chance {:.2f}".format).where(
+        answer["metric"] == "accuracy", "R²"
+    )
+    means = answer.assign(
+        of=answer["factor"] + " (" + chance + ")"
+    ).groupby(["reading", "of"], sort=False)[["untrained", "score"]].mean()
+    said = (
+        means["untrained"].map("{:.2f} → ".format).replace("nan → ", "") + means["score"].map("{:.2f}".format)
+    ).unstack("of", sort=False)
     return said.reindex([reading for reading in READINGS if reading in said.index])
 
 
@@ -713,20 +959,28 @@ BARELY = 0.02  # of accuracy: what is no more above chance than this is not read
 def answer_in_words(
     answer: pd.DataFrame,  # of `factor_by_factor`
 ) -> str:
-    "Of each factor, whether the soft code is above or below all other readings in every seed, each compared with the same seed's."
+    """Of each factor, whether the soft code is above or below all other readings in every seed, each compared
+    with the same seed's."""
     parts: dict[str, list[str]] = {}
     for factor, table in answer.groupby("factor", sort=False):
-        by, chance = table.pivot(index="seed", columns="reading", values="score").round(2), table["chance"].iloc[0]
+        by, chance = (
+            table.pivot(index="seed", columns="reading", values="score").round(2), table["chance"].iloc[0]
+        )
         soft, others = by["the soft code"], by.drop(columns="the soft code")
         learnt = others[[reading for reading in others if not reading.startswith("random")]]
         if table["metric"].iloc[0] == "accuracy" and (by.mean() < chance + BARELY).all():
             oracle = table.groupby("reading")["oracle"].mean()
-            factor += f" (chance {chance:.2f}" + ("" if oracle.isna().any() else f"; oracle probes {oracle.min():.2f} to {oracle.max():.2f}") + ")"
+            factor += f" (chance {chance:.2f}" + (
+                "" if oracle.isna().any() else f"; oracle probes {oracle.min():.2f} to {oracle.max():.2f}"
+            ) + ")"
             said = f"After training read from nothing more than {BARELY:g} above chance"
         elif (soft > others.max(axis=1)).all():
             said = "Higher from the soft code than from all else, in every seed"
         elif (soft > learnt.max(axis=1)).all():
-            said = "Higher from the soft code than from z and from what is as wide, in every seed, but not than from a random softmax of z"
+            said = (
+                "Higher from the soft code than from z and from what is as wide, in every seed, but not than "
+                "from a random softmax of z"
+            )
         elif (soft < others.min(axis=1)).all():
             said = "Lower from the soft code than from all else, in every seed"
         else:

@@ -42,9 +42,10 @@ from .cli import one_line
 from .datasets import SplitData
 from .devices import process_state, stop_signal
 from soft_ssl.experiment import (
-    ALIASES, CLUSTERS, METHODS, build_method, check_options, evaluation_options, find_evaluation, full_config, probe_history, load_data, load_run, make_batches, options_of,
+    ALIASES, CLUSTERS, METHODS, build_method, check_options, evaluation_options, find_evaluation, full_config,
+    probe_history, load_data, load_run, make_batches, options_of,
     mean_skill, part_to_select_on, probe_scores, run_name, steps_of, submit, train,
-)  # fmt: skip
+)
 from .files import complete_file, expand_user, file_digest, file_lock, write_json, write_table
 from .learner import ImageBatches, fit, settle_norms, settling_images, stream_seed
 from .method import HasFeatures, Method, Network, Objective, Progress, bottleneck_class, rankme
@@ -57,17 +58,36 @@ from .runs import RunFolder, provenance
 # written down before the first cell of the laptop's size; their checksum stands in every row of its table
 CLAIMS = [
     {
-        "sentence": f"{sentence}, in the mean over all turns of the split", "comparison": "Softmax − Logits", "feature": feature, "split": split, "side": side,
+        "sentence": f"{sentence}, in the mean over all turns of the split", "comparison": "Softmax − Logits",
+        "feature": feature, "split": split, "side": side,
         "dataset": dataset, "K": K, "factors": [factor], "margin": 0.02,
     }
     for sentence, feature, split, side, dataset, K, factor in (
-        ("The soft code says the colour of unseen combinations of MPI3D better than a linear map of z to as many numbers", "embedding", "test", "above 0", "mpi3d", 3, "colour"),
-        ("What the soft code adds to the colour of MPI3D over that map, it adds more on unseen than on familiar combinations", "embedding", "gap", "below 0", "mpi3d", 3, "colour"),
-        ("The soft code says the scale of dSprites, in unseen combinations of shape and place, better than a linear map of z to as many numbers", "embedding", "test", "above 0", "dsprites", 2, "scale"),
-        ("A softmax behind it changes nothing that matters in what z says of the colour of unseen combinations of MPI3D", "encoded", "test", "equal", "mpi3d", 3, "colour"),
+        (
+            ("The soft code says the colour of unseen combinations of MPI3D better than a linear map of z to "
+            "as many numbers"),
+            "embedding", "test", "above 0", "mpi3d", 3, "colour"
+        ),
+        (
+            ("What the soft code adds to the colour of MPI3D over that map, it adds more on unseen than on "
+            "familiar combinations"),
+            "embedding", "gap", "below 0", "mpi3d", 3, "colour"
+        ),
+        (
+            ("The soft code says the scale of dSprites, in unseen combinations of shape and place, better "
+            "than a linear map of z to as many numbers"),
+            "embedding", "test", "above 0", "dsprites", 2, "scale"
+        ),
+        (
+            ("A softmax behind it changes nothing that matters in what z says of the colour of unseen "
+            "combinations of MPI3D"),
+            "encoded", "test", "equal", "mpi3d", 3, "colour"
+        ),
     )
-]  # fmt: skip
-WORLDS: list[dict[str, Any]] = [{"dataset": ["mpi3d"], "dataset_K": [3]}, {"dataset": ["dsprites"], "dataset_K": [2]}]
+]
+WORLDS: list[dict[str, Any]] = [
+    {"dataset": ["mpi3d"], "dataset_K": [3]}, {"dataset": ["dsprites"], "dataset_K": [2]}
+]
 SEEDS = list(range(12))  # a multiple of the six turns of MPI3D's split and of the four of dSprites'
 
 
@@ -75,35 +95,42 @@ def compared(
     k: int,  # active numbers of `TopK`: as many as give no more codes than the softmax's symbols
 ) -> list[dict[str, Any]]:  # blocks of a grid
     "Nothing, a linear map, a softmax and `TopK`, the last three equally wide."
-    bottlenecks: list[dict[str, Any]] = [{"bottleneck": ["Continuous", "Logits", "Softmax"]}, {"bottleneck": ["TopK"], "k": [k]}]
+    bottlenecks: list[dict[str, Any]] = [
+        {"bottleneck": ["Continuous", "Logits", "Softmax"]}, {"bottleneck": ["TopK"], "k": [k]}
+    ]
     return [bottleneck | world | {"seed": SEEDS} for world in WORLDS for bottleneck in bottlenecks]
 
 
 LAPTOP = {
     "common": {
-        "source": "rendered", "n_train": 20_000, "h_dim": 16, "feature_dim": 64, "n_groups": 64, "n_symbols": 16, "train_batch_size": 128, "max_steps": 1560, "eval_every": 780,
+        "source": "rendered", "n_train": 20_000, "h_dim": 16, "feature_dim": 64, "n_groups": 64,
+        "n_symbols": 16, "train_batch_size": 128, "max_steps": 1560, "eval_every": 780,
         "log_every": 30, "ridge": 0, "norm_feats": "no", "n_sub_train": 10_000, "n_sub_test": 2000,
     },
     "with_seed": ["turn", "subset_seed"],
     "claims": CLAIMS,
     "blocks": compared(43),
-}  # fmt: skip
+}
 FULL = {
     "common": {
-        "h_dim": 64, "feature_dim": 256, "n_groups": 256, "n_symbols": 32, "train_batch_size": 256, "wd": 1e-4, "max_steps": 20_000, "eval_every": 2500, "log_every": 100,
-        "precision": "auto", "compile": "on", "ridge": 0, "norm_feats": "no", "n_sub_train": 40_000, "n_sub_test": 10_000,
+        "h_dim": 64, "feature_dim": 256, "n_groups": 256, "n_symbols": 32, "train_batch_size": 256,
+        "wd": 1e-4, "max_steps": 20_000, "eval_every": 2500, "log_every": 100,
+        "precision": "auto", "compile": "on", "ridge": 0, "norm_feats": "no", "n_sub_train": 40_000,
+        "n_sub_test": 10_000,
     },
     "with_seed": ["turn"],
     "claims": CLAIMS,
     "blocks": compared(186),
-}  # fmt: skip
+}
 SIZES: dict[str, dict[str, Any]] = {"laptop": LAPTOP, "full": FULL}
 
 
 def read_grid(
-    size: str,  # one of `SIZES`, or a .json file with the same entries: common, blocks and, if it has some, with_seed and claims
+    # one of `SIZES`, or a .json file with the same entries: common, blocks, and maybe with_seed and claims
+    size: str,
 ) -> dict[str, Any]:
-    "The grid of a size; claims may stand in a file of their own beside it. Raises `ValueError` or `FileNotFoundError` for what is none."
+    """The grid of a size; claims may stand in a file of their own beside it. Raises `ValueError` or
+    `FileNotFoundError` for what is none."""
     if size in SIZES:
         return SIZES[size]
     if not str(size).endswith(".json"):
@@ -116,8 +143,14 @@ def read_grid(
         lists = all(isinstance(values, list) for block in grid["blocks"] for values in block.values())
         if twice := set(grid.get("with_seed", [])) & set(grid["common"]):
             raise ValueError(f"{min(twice)} goes with the seed and stands in common as well")
-        if not lists or not isinstance(grid["common"], dict) or not all(isinstance(grid.get(name, []), list) for name in ("claims", "with_seed")):
-            raise ValueError("common maps options to values, each block maps options to lists of values, with_seed lists options, and claims are a list")
+        if (
+            not lists or not isinstance(grid["common"], dict)
+            or not all(isinstance(grid.get(name, []), list) for name in ("claims", "with_seed"))
+        ):
+            raise ValueError(
+                "common maps options to values, each block maps options to lists of values, with_seed lists "
+                "options, and claims are a list"
+            )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{size} is not a grid with common and blocks ({error})") from None
     return grid
@@ -190,7 +223,7 @@ def supervise(
     config: dict[str, Any],  # every option of `byol`; read are those of the network, the probes and the loop
     data: SplitData,
     run: RunFolder,  # where it is kept, and goes on from if it was stopped
-) -> tuple[Supervised, pd.DataFrame]:  # the trained network with its heads, and its probe scores at every evaluated step
+) -> tuple[Supervised, pd.DataFrame]:  # trained network with its heads; probe scores at each evaluated step
     "Trains encoder, embedder and bottleneck to predict the factors linearly from the code."
     probes = RidgeProbes(data.dataset.factors)
     columns = probes.columns(data.dataset.values[data.splits.train])
@@ -198,14 +231,20 @@ def supervise(
     network = build_method(config | {"method": "byol"}, data.dataset.image_shape, data.statistics()).student
     supervised, part = Supervised(network, probes.widths), part_to_select_on(data, "val")
     stored = make_batches(config, data)
-    images = stored.images if isinstance(stored, ImageBatches) else data.stored("train")  # pictures stay in their files
-    batches = ImageBatches(images, "none", config["train_batch_size"], config["seed"], labels=columns, n_views=1)
+    # pictures stay in their files
+    images = stored.images if isinstance(stored, ImageBatches) else data.stored("train")
+    batches = ImageBatches(
+        images, "none", config["train_batch_size"], config["seed"], labels=columns, n_views=1
+    )
 
     def evaluate(supervised: Supervised) -> tuple[pd.DataFrame, float]:
         scores = probe_scores(supervised, data, config, run.path.name)
         return scores, mean_skill(scores, part)
 
-    fit(supervised, batches, run, evaluate, reload=True, **{name: config[name] for name in options_of(fit) if name in config})
+    fit(
+        supervised, batches, run, evaluate, reload=True,
+        **{name: config[name] for name in options_of(fit) if name in config}
+    )
     return supervised.eval(), run.read_table(run.evaluations_file)
 
 # %% ../nbs/04a_study.ipynb #ca2d98f4
@@ -240,7 +279,8 @@ def random_softmax(
     n_symbols: int,  # V
     seed: int,  # of the map
 ) -> Callable[[Tensor], Tensor]:  # from z `(B, D)` to `(B, L·V)`
-    "A soft code for which nothing was learnt: a softmax of a random linear map. Over the images that decide, each logit has mean 0 and variance 1."
+    """A soft code for which nothing was learnt: a softmax of a random linear map. Over the images that
+    decide, each logit has mean 0 and variance 1."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "features"))
     axes = torch.randn(z.shape[1], n_groups * n_symbols, generator=generator).to(z.device)
     axes = axes / spread_or_1(z.std(0), z.mean(0), z.dtype)[:, None]
@@ -252,9 +292,14 @@ def random_softmax(
 
 def pixel_features(config: dict[str, Any], data: SplitData) -> FeatureFunction:
     "Principal components of the pixels: as many as `z` has numbers, and as many as the code has."
-    seen, sizes = pixels(deciding_images(config, data)), (config["feature_dim"], config["n_groups"] * config["n_symbols"])
+    seen, sizes = (
+        pixels(deciding_images(config, data)),
+        (config["feature_dim"], config["n_groups"] * config["n_symbols"])
+    )
     narrow, wide = (principal(seen, size) for size in sizes)
-    return FeatureFunction(lambda images: {"pixels_pca": narrow(pixels(images)), "pixels_pca_wide": wide(pixels(images))})
+    return FeatureFunction(
+        lambda images: {"pixels_pca": narrow(pixels(images)), "pixels_pca_wide": wide(pixels(images))}
+    )
 
 
 def other_features(
@@ -262,10 +307,16 @@ def other_features(
     config: dict[str, Any],
     data: SplitData,
 ) -> FeatureFunction:
-    "A random softmax of `z`; where there are some, the logits before the softmax; where the code is wider than `z`, the code pressed to that width."
+    """A random softmax of `z`; where there are some, the logits before the softmax; where the code is wider
+    than `z`, the code pressed to that width."""
     device, size = next(method.parameters()).device, method.student.encoder.num_features
-    read_so_far = [method.student.read(batch.to(device)) for batch in deciding_images(config, data).split(256)]
-    z, codes = torch.cat([encoded for encoded, _ in read_so_far]), torch.cat([code.embedding for _, code in read_so_far])
+    read_so_far = [
+        method.student.read(batch.to(device)) for batch in deciding_images(config, data).split(256)
+    ]
+    z, codes = (
+        torch.cat([encoded for encoded, _ in read_so_far]),
+        torch.cat([code.embedding for _, code in read_so_far])
+    )
     bend = random_softmax(z, config["n_groups"], config["n_symbols"], config["seed"])
     press = principal(codes, size) if codes.shape[1] > size else None
 
@@ -279,7 +330,9 @@ def other_features(
 
 # %% ../nbs/04a_study.ipynb #5fc44ffe
 COLUMNS = ["step", "feature", "split", "factor", "metric", "chance", "score", "oracle", "parameters", "ridge"]
-N_PAIRS, N_CODES = 1000, 1000  # pairs of images for toposim, and images for what is measured of codes; fewer where fewer images score the probes
+# pairs of images for toposim, and images for what is measured of codes; fewer where fewer images score the
+# probes
+N_PAIRS, N_CODES = 1000, 1000
 
 
 def probe_parameters(
@@ -290,7 +343,10 @@ def probe_parameters(
     device = next(method.parameters()).device
     widths = dict(zip(data.dataset.factors.names, RidgeProbes(data.dataset.factors).widths))
     features = method.features(data.images("train", 2).to(device))
-    rows = [(name, factor, (x.shape[1] + 1) * width) for name, x in features.items() for factor, width in widths.items()]
+    rows = [
+        (name, factor, (x.shape[1] + 1) * width) for name, x in features.items()
+        for factor, width in widths.items()
+    ]
     return pd.DataFrame(rows, columns=["feature", "factor", "parameters"])
 
 
@@ -307,36 +363,56 @@ def geometry(method: Method | Supervised, data: SplitData, config: dict[str, Any
 def last_looks(method: Method | Supervised, config: dict[str, Any], data: SplitData) -> pd.DataFrame:
     "What is read of a trained network besides its probe scores."
     others = other_features(method, config, data)
-    scores = probe_scores(others, data, config | {"norm_feats": "no"}, "").merge(probe_parameters(others, data))
+    scores = probe_scores(
+        others, data, config | {"norm_feats": "no"}, ""
+    ).merge(probe_parameters(others, data))
     return pd.concat([geometry(method, data, config), scores], ignore_index=True)
 
 
 def first_looks(config: dict[str, Any], data: SplitData) -> pd.DataFrame:
-    "A random softmax of z before training, with settled BatchNorms: what a bend that was not learnt reads of a network that was not trained."
+    """A random softmax of z before training, with settled BatchNorms: what a bend that was not learnt reads
+    of a network that was not trained."""
     device = process_state().device
-    fresh = build_method(config | ({"method": "byol"} if config["method"] in BASELINES else {}), data.dataset.image_shape, data.statistics()).to(device)
+    fresh = build_method(
+        config | ({"method": "byol"} if config["method"] in BASELINES else {}), data.dataset.image_shape,
+        data.statistics()
+    ).to(device)
     settle_norms(fresh.student, settling_images(make_batches(config, data), device))
     others = other_features(fresh, config, data)
-    bent = FeatureFunction(lambda images: {"random_softmax": others.features(images)["random_softmax"]}, device)
+    bent = FeatureFunction(
+        lambda images: {"random_softmax": others.features(images)["random_softmax"]}, device
+    )
     return probe_scores(bent, data, config | {"norm_feats": "no"}, "").merge(probe_parameters(bent, data))
 
 
 def evaluated(
     method: HasFeatures,
-    config: dict[str, Any],  # of `configuration`: its `evaluation`, and the options that this has from the run
+    # of `configuration`: its `evaluation`, and the options that this has from the run
+    config: dict[str, Any],
     data: SplitData,
 ) -> pd.DataFrame:  # as the evaluation gives it
-    "The scores of the cell's own evaluation; its name stands before that of each metric, so that none is taken for a probe's."
+    """The scores of the cell's own evaluation; its name stands before that of each metric, so that none is
+    taken for a probe's."""
     evaluation = find_evaluation(config["evaluation"])
-    scores = evaluation(method, data, **evaluation_options(evaluation, config | {"method": "byol" if config["method"] in BASELINES else config["method"]}))
+    scores = evaluation(
+        method, data,
+        **evaluation_options(
+            evaluation, config | {"method": "byol" if config["method"] in BASELINES else config["method"]}
+        )
+    )
     if getattr(method, "student", None) is None:  # the first of its features is what was read
         scores = scores.assign(feature=next(iter(method.features(data.images("train", 2)))))
-    at = "" if "tau" not in scores else scores["tau"].map(lambda tau: "" if np.isnan(tau) else f" (tau {tau:g})")
+    at = (
+        "" if "tau" not in scores
+        else scores["tau"].map(lambda tau: "" if np.isnan(tau) else f" (tau {tau:g})")
+    )
     return scores.assign(metric=f"{config['evaluation'].rpartition('.')[2]}: " + scores["metric"] + at)
 
 # %% ../nbs/04a_study.ipynb #7af8785b
-BASELINES = ("supervised", "pca")  # what stands in the place of a method and is none; the other options are those of `byol`
-SHORT_NAMES = {"soft_ssl.study.Logits": "Logits"}  # what a grid and the tables call a bottleneck that has an import path
+# what stands in the place of a method and is none; the other options are those of `byol`
+BASELINES = ("supervised", "pca")
+# what a grid and the tables call a bottleneck that has an import path
+SHORT_NAMES = {"soft_ssl.study.Logits": "Logits"}
 
 
 def configuration(
@@ -345,14 +421,19 @@ def configuration(
     "The options of a cell, with defaults where it says nothing. Raises `ValueError` for what does not exist."
     method, evaluation = cell["method"], cell.get("evaluation", "")
     if method not in (*METHODS, *BASELINES) and "." not in method:
-        raise ValueError(f"the method of a cell must be one of {', '.join((*METHODS, *BASELINES))}, or the import path of one, but is {method!r}")
+        raise ValueError(
+            f"the method of a cell must be one of {', '.join((*METHODS, *BASELINES))}, or the import path of "
+            f"one, but is {method!r}"
+        )
     if evaluation:
         find_evaluation(evaluation)
     chosen = {name: value for name, value in cell.items() if name not in ("method", "evaluation")}
     paths = {name: path for path, name in SHORT_NAMES.items()}
     if "bottleneck" in chosen:
         chosen["bottleneck"] = paths.get(chosen["bottleneck"], chosen["bottleneck"])
-    return full_config("byol" if method in BASELINES else method, chosen) | {"method": method, "evaluation": evaluation}
+    return full_config(
+        "byol" if method in BASELINES else method, chosen
+    ) | {"method": method, "evaluation": evaluation}
 
 
 def cell_name(cell: dict[str, Any]) -> str:
@@ -376,12 +457,18 @@ def compute(
         method, scores = supervise(config, data, run)
     else:
         options = {name: value for name, value in config.items() if name not in ("method", "evaluation")}
-        train(config["method"], run.path.parent.name, run.path.name, str(run.path.parent.parent), figures=False, reload=True, **options)
+        train(
+            config["method"], run.path.parent.name, run.path.name, str(run.path.parent.parent), figures=False,
+            reload=True, **options
+        )
         method, data, _ = load_run(run.path)
         method, scores = method.to(process_state().device), probe_history(run)
     looks = [] if isinstance(method, FeatureFunction) else [last_looks(method, config, data)]
     looks += [evaluated(method, config, data)] if config["evaluation"] else []
-    tables = [scores.merge(probe_parameters(method, data)), *(look.assign(step=scores["step"].max()) for look in looks)]
+    tables = [
+        scores.merge(probe_parameters(method, data)),
+        *(look.assign(step=scores["step"].max()) for look in looks)
+    ]
     tables += [] if isinstance(method, FeatureFunction) else [first_looks(config, data).assign(step=0)]
     return pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
 
@@ -417,22 +504,34 @@ def work(
     "Computes one cell and leaves its table and its outcome in the folder."
     run = RunFolder(folder)
     with file_lock(run.path / "cell"):  # one that an earlier study left running is waited for
-        begun, cell, before = time.monotonic(), read_json(run.path / "cell.json"), read_json(run.path / "outcome.json")
+        begun, cell, before = (
+            time.monotonic(), read_json(run.path / "cell.json"), read_json(run.path / "outcome.json")
+        )
         if before.get("state") == "done":
             return 0
         outcome: dict[str, Any] = {"state": "stopped", "error": ""}
-        write_json(run.path / "outcome.json", before | outcome)  # should it be killed, the error of an earlier try is not its own
+        # should it be killed, the error of an earlier try is not its own
+        write_json(run.path / "outcome.json", before | outcome)
         try:
             write_table(run.path / "table.csv", compute(cell, run))
             data = load_data(configuration(cell)).dataset
-            speed = run.read_table(run.metrics_file)["images_per_second"].median() if run.metrics_file.exists() else None
-            outcome |= {"state": "done", "source": data.source, "sha256": data.sha256, "images_per_second": speed, "claims_sha256": claims_checksum(run.path.parent)}
+            speed = (
+                run.read_table(run.metrics_file)["images_per_second"].median() if run.metrics_file.exists()
+                else None
+            )
+            outcome |= {
+                "state": "done", "source": data.source, "sha256": data.sha256, "images_per_second": speed,
+                "claims_sha256": claims_checksum(run.path.parent)
+            }
         except Exception as error:  # noqa: BLE001, whatever it is, the other cells go on
             traceback.print_exc()
             outcome |= {"state": "failed", "error": one_line(error)}
         finally:
             seconds = before.get("seconds", 0.0) + time.monotonic() - begun
-            outcome |= {"seconds": round(seconds, 1), "threads": torch.get_num_threads(), "device": str(process_state().device), **provenance()}
+            outcome |= {
+                "seconds": round(seconds, 1), "threads": torch.get_num_threads(),
+                "device": str(process_state().device), **provenance()
+            }
             write_json(run.path / "outcome.json", outcome)
         return int(outcome["state"] != "done")
 
@@ -461,10 +560,13 @@ def run_cell(
     cluster: str,  # one of `CLUSTERS`
     stop: threading.Event,  # set where the cell is to stop
 ) -> int | None:  # exit code; None of a job of a cluster
-    "A cell from start to end: as a process beside this one, which Ctrl-C reaches through its parent alone, or as a job. Raises `ValueError` if the cluster does not take it."
+    """A cell from start to end: as a process beside this one, which Ctrl-C reaches through its parent alone,
+    or as a job. Raises `ValueError` if the cluster does not take it."""
     if cluster == "local":
         with open(folder / "log.txt", "a") as log:
-            process = subprocess.Popen(command(folder), stdout=log, stderr=log, env=with_threads(threads), start_new_session=True)
+            process = subprocess.Popen(
+                command(folder), stdout=log, stderr=log, env=with_threads(threads), start_new_session=True
+            )
         done, cancel, kill = lambda: process.poll() is not None, process.terminate, process.kill
     else:
         gpus = {"gpus_per_node": 1} if torch.cuda.is_available() or cluster == "slurm" else {}
@@ -482,18 +584,25 @@ def run_cell(
     return process.returncode if cluster == "local" else None
 
 # %% ../nbs/04a_study.ipynb #c95d3564
-KEYS = ["method", "bottleneck", "tau", "n_groups", "n_symbols", "hard", "temperature", "dataset", "source", "rule", "K", "turn"]  # with the seed, these tell the cells of both sizes apart
+# with the seed, these tell the cells of both sizes apart
+KEYS = [
+    "method", "bottleneck", "tau", "n_groups", "n_symbols", "hard", "temperature", "dataset", "source",
+    "rule", "K", "turn"
+]
 
 
 def identity(cell: dict[str, Any], source: str) -> dict[str, Any]:
     "What tells a cell apart, by the names that the tables use; empty where a bottleneck has no such thing."
     config = configuration(cell)
     kind = config["bottleneck"]
-    has = () if cell["method"] == "pca" else inspect.signature(bottleneck_class(kind)).parameters  # of these, a bottleneck has what its constructor asks for
+    # of these, a bottleneck has what its constructor asks for
+    has = () if cell["method"] == "pca" else inspect.signature(bottleneck_class(kind)).parameters
     values = [
         cell["method"], "none" if cell["method"] == "pca" else SHORT_NAMES.get(kind, kind),
-        *(config[name] if name in has else None for name in ("tau", "n_groups", "n_symbols", "hard")), config.get("temperature"), config["dataset"], source, config.get("split", ""), config.get("dataset_K"), config.get("turn", 0),
-    ]  # fmt: skip
+        *(config[name] if name in has else None for name in ("tau", "n_groups", "n_symbols", "hard")),
+        config.get("temperature"), config["dataset"], source, config.get("split", ""),
+        config.get("dataset_K"), config.get("turn", 0),
+    ]
     return {"cell": cell_name(cell)[-8:]} | dict(zip(KEYS, values)) | {"seed": config["seed"]}
 
 
@@ -507,16 +616,28 @@ def gather(
         path = folder / cell_name(cell)
         outcome = {"state": "left", "error": ""} | read_json(path / "outcome.json")
         outcome.pop("restored", None)
-        options = {name: value for name, value in configuration(cell).items() if name not in ("data_path", "show_progress")}
+        options = {
+            name: value for name, value in configuration(cell).items()
+            if name not in ("data_path", "show_progress")
+        }
         told = identity(cell, outcome.get("source", ""))
         about.append({"cell": told["cell"], "run": path.name} | options | outcome)
         if outcome["state"] == "done":
             table = RunFolder(path).read_table(path / "table.csv", *COLUMNS).astype({"parameters": "Int64"})
-            scores.append(pd.DataFrame({name: [value] * len(table) for name, value in told.items()}).join(table))
+            scores.append(
+                pd.DataFrame({name: [value] * len(table) for name, value in told.items()}).join(table)
+            )
             if (metrics := RunFolder(path).metrics_file).exists():
-                training.append(RunFolder(path).read_table(metrics).assign(cell=told["cell"]).set_index("cell").reset_index())
+                training.append(
+                    RunFolder(path).read_table(metrics).assign(
+                        cell=told["cell"]
+                    ).set_index("cell").reset_index()
+                )
     none = pd.DataFrame(columns=["cell", *KEYS, "seed", *COLUMNS]), pd.DataFrame(columns=["cell", "step"])
-    whole = [pd.concat(tables, ignore_index=True) if tables else empty for tables, empty in zip((scores, training), none)]
+    whole = [
+        pd.concat(tables, ignore_index=True) if tables else empty
+        for tables, empty in zip((scores, training), none)
+    ]
     return whole[0], pd.DataFrame(about), whole[1]
 
 
@@ -549,7 +670,9 @@ def progress_line(
     "One line that says what is going on."
     words = [f"{len(running)} running", f"{n_left} left"] + ([f"{n_failed} failed"] if n_failed else [])
     words += [f"about {seconds / 60:.0f} min to go"] if seconds is not None else []
-    return ", ".join(words) + "".join(f" | {path.name[:-9]}: step {RunFolder(path).steps_done()}" for path in running)
+    return ", ".join(words) + "".join(
+        f" | {path.name[:-9]}: step {RunFolder(path).steps_done()}" for path in running
+    )
 
 # %% ../nbs/04a_study.ipynb #8846017c
 def run_cells(
@@ -578,14 +701,26 @@ def run_cells(
         return run_cell(path, threads, cluster, stop)
 
     def state() -> str:
-        done = [(paths[path]["method"], said["seconds"]) for path, said in outcomes.items() if said.get("state") == "done"]
+        done = [
+            (paths[path]["method"], said["seconds"]) for path, said in outcomes.items()
+            if said.get("state") == "done"
+        ]
         running = [path for future, path in futures.items() if path in started and future in pending]
         spent = sum(time.monotonic() - started[path] for path in running)
-        left = seconds_left([paths[futures[future]] for future in pending], spent, pd.DataFrame(done, columns=["method", "seconds"]), workers)
-        return progress_line(running, len(pending) - len(running), sum(said.get("state") == "failed" for said in outcomes.values()), left)
+        left = seconds_left(
+            [paths[futures[future]] for future in pending], spent,
+            pd.DataFrame(done, columns=["method", "seconds"]), workers
+        )
+        return progress_line(
+            running, len(pending) - len(running),
+            sum(said.get("state") == "failed" for said in outcomes.values()), left
+        )
 
     write_tables(cells, folder, out)
-    bar = tqdm(total=len(cells), initial=len(cells) - len(waiting), desc="cells", bar_format="{desc}: {n_fmt}/{total_fmt} done{postfix}")
+    bar = tqdm(
+        total=len(cells), initial=len(cells) - len(waiting), desc="cells",
+        bar_format="{desc}: {n_fmt}/{total_fmt} done{postfix}"
+    )
     with stop_signal() as stop, bar, ThreadPoolExecutor(max(1, workers)) as pool:
         futures = {pool.submit(begin, path): path for path in waiting}
         pending = set(futures)
@@ -597,7 +732,10 @@ def run_cells(
                     path = futures[future]
                     outcomes[path] = settle(path, future.result())
                     bar.update(outcomes[path]["state"] == "done")
-                    bar.write(f"{path.name}: {outcomes[path]['state']} {outcomes[path]['error']}".rstrip(), file=sys.stderr)
+                    bar.write(
+                        f"{path.name}: {outcomes[path]['state']} {outcomes[path]['error']}".rstrip(),
+                        file=sys.stderr
+                    )
                 if ended:
                     write_tables(cells, folder, out)
             asked = stop.is_set()
@@ -633,21 +771,35 @@ def repeat(
     draw_seed: int = 0,  # which cells are drawn
 ) -> pd.DataFrame:  # a row for each cell: scores, how many of them are equal, the largest difference
     "Computes cells a second time. Raises `ValueError` if none is done, or one fails."
-    done = [cell for cell in cells if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("state") == "done"]
+    done = [
+        cell for cell in cells
+        if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("state") == "done"
+    ]
     if not done:
         raise ValueError(f"{folder} has no finished cell to repeat: run the study first")
     drawn = [done[i] for i in np.random.default_rng(draw_seed).permutation(len(done))[:n]]
     again = Path(again) / time.strftime("%Y%m%d-%H%M%S")
-    if (failed := run_cells(drawn, again, again, workers, threads)[lambda about: about["state"] == "failed"]).size:
+    if (
+        failed := run_cells(drawn, again, again, workers, threads)[lambda about: about["state"] == "failed"]
+    ).size:
         raise ValueError(f"{failed['run'].iloc[0]} failed the second time: {failed['error'].iloc[0]}")
     rows, keys = [], ["step", "feature", "split", "factor", "metric"]
     for cell in drawn:
         paths = (Path(place) / cell_name(cell) for place in (folder, again))
-        first, second = (RunFolder(path).read_table(path / "table.csv", *COLUMNS).set_index(keys)["score"] for path in paths)
-        if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("restored"):  # the tables have six digits
+        first, second = (
+            RunFolder(path).read_table(path / "table.csv", *COLUMNS).set_index(keys)["score"]
+            for path in paths
+        )
+        # the tables have six digits
+        if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("restored"):
             second = second.map(lambda score: float(f"{score:.6g}"))
         apart = (first - second).abs()
-        rows.append((cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()), apart.max(skipna=False)))
+        rows.append(
+            (
+                cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()),
+                apart.max(skipna=False)
+            )
+        )
     table = pd.DataFrame(rows, columns=["cell", "run", "scores", "equal", "largest_difference"])
     write_table(Path(out) / "repeated.csv", table)
     return table
@@ -658,13 +810,17 @@ def images_of(cell: dict[str, Any]) -> int:
     config = configuration(cell)
     if cell["method"] == "pca":
         return 0
-    steps = steps_of(config, load_data(config)) if config["epochs"] and not config["max_steps"] else config["max_steps"]
+    steps = (
+        steps_of(config, load_data(config)) if config["epochs"]
+        and not config["max_steps"] else config["max_steps"]
+    )
     return steps * config["accumulate"] * config["train_batch_size"]
 
 
 def estimate(
     cells: list[dict[str, Any]],  # of `expand`
-    images_per_second: float,  # of one machine, measured at this size: that of cells.csv times the cells at a time
+    # of one machine, measured at this size: that of cells.csv times the cells at a time
+    images_per_second: float,
     price: float = 0.0,  # of one machine, in any currency, an hour
 ) -> dict[str, float]:  # cells, images, hours of one machine, cost
     "What a grid takes. Raises `ValueError` if the speed is not above 0."
@@ -672,7 +828,10 @@ def estimate(
         raise ValueError(f"images_per_second must be above 0, but is {images_per_second}")
     images = sum(images_of(cell) for cell in cells)
     hours = images / images_per_second / 3600
-    return {"cells": len(cells), "images": images, "images_per_second": images_per_second, "hours": hours, "cost": hours * price}
+    return {
+        "cells": len(cells), "images": images, "images_per_second": images_per_second, "hours": hours,
+        "cost": hours * price
+    }
 
 # %% ../nbs/04a_study.ipynb #a185e512
 def keep_claims(
@@ -681,11 +840,15 @@ def keep_claims(
     out: Path,  # of the tables
     begun: bool,  # whether cells are done
 ) -> None:
-    "Writes a study's claims before its first cell. Raises `ValueError` if cells are done and they are others now."
+    """Writes a study's claims before its first cell. Raises `ValueError` if cells are done and they are
+    others now."""
     text = json.dumps(claims, indent=1, ensure_ascii=False) + "\n"
     file = folder / "claims.json"
     if begun and (json.loads(file.read_text()) if file.exists() else []) != claims:
-        raise ValueError(f"cells in {folder} are done, but the claims are not those of {file} any more: claims are made before the runs, so start a study of another name")
+        raise ValueError(
+            f"cells in {folder} are done, but the claims are not those of {file} any more: claims are made "
+            "before the runs, so start a study of another name"
+        )
     for place in {folder, out} if claims else ():
         with complete_file(place / "claims.json") as unfinished:
             unfinished.write_text(text)
@@ -695,7 +858,8 @@ def study_folder(
     size: str,  # as in `study`
     root_path: str | Path,  # folder of all runs
 ) -> Path:
-    "Where the cells of a study are: by its size, or by the name of its file; a `grid.json` has the name of its folder."
+    """Where the cells of a study are: by its size, or by the name of its file; a `grid.json` has the name of
+    its folder."""
     file = expand_user(size).resolve()
     return expand_user(root_path) / f"study-{file.parent.name if file.name == 'grid.json' else file.stem}"
 
@@ -705,31 +869,52 @@ def restore(
     folder: Path,  # of the cells' folders
     out: Path,  # of the tables
 ) -> int:  # how many cells
-    "Makes the folders of cells that the tables have as done and that are not. Raises `ValueError` if a table is damaged, was made with other claims, or has cells that would be lost."
+    """Makes the folders of cells that the tables have as done and that are not. Raises `ValueError` if a
+    table is damaged, was made with other claims, or has cells that would be lost."""
     if not (out / "cells.csv").exists():
         return 0
-    words = dict.fromkeys(("cell", "run", "git_commit", "sha256", "claims_sha256"), str)  # such as 0374158, which is no number
+    # such as 0374158, which is no number
+    words = dict.fromkeys(("cell", "run", "git_commit", "sha256", "claims_sha256"), str)
     about = pd.read_csv(out / "cells.csv", dtype=words).set_index("run")
     by_name, done = {cell_name(cell): cell for cell in cells}, about[about["state"] == "done"]
     is_done = {name: read_json(folder / name / "outcome.json").get("state") == "done" for name in done.index}
     missing = [name for name in done.index if name in by_name and not is_done[name]]
     if lost := [name for name in done.index if name not in by_name and not is_done[name]]:
-        raise ValueError(f"the tables in {out} have {len(lost)} cells that the grid has not, such as {lost[0]}, and they would be lost: give another --out_path")
+        raise ValueError(
+            f"the tables in {out} have {len(lost)} cells that the grid has not, such as {lost[0]}, and they "
+            "would be lost: give another --out_path"
+        )
     if missing and set(done.get("claims_sha256", pd.Series(dtype=str)).dropna()) - {claims_checksum(out)}:
-        raise ValueError(f"cells in {out} are done, but its claims.json is not the one that they were computed with: claims are made before the runs, so start a study of another name")
+        raise ValueError(
+            f"cells in {out} are done, but its claims.json is not the one that they were computed with: "
+            "claims are made before the runs, so start a study of another name"
+        )
     try:
-        tables = {name: pd.read_csv(out / f"{name}.csv", dtype={"cell": str}) for name in ("scores", "training") if (out / f"{name}.csv").exists()}
+        tables = {
+            name: pd.read_csv(out / f"{name}.csv", dtype={"cell": str}) for name in ("scores", "training")
+            if (out / f"{name}.csv").exists()
+        }
         for name in missing:
             run, row = RunFolder(folder / name), done.loc[name].dropna()
-            options = {"cell", *configuration(by_name[name])} - {"source", "threads"}  # of these a cell's outcome says what they came to
+            # of these a cell's outcome says what they came to
+            options = {"cell", *configuration(by_name[name])} - {"source", "threads"}
             rows = tables["scores"][tables["scores"]["cell"] == row["cell"]]
             write_table(run.path / "table.csv", rows.assign(ridge=rows.get("ridge", np.nan))[COLUMNS])
-            if "training" in tables and len(steps := tables["training"][tables["training"]["cell"] == row["cell"]]):
+            if (
+                "training" in tables
+                and len(steps := tables["training"][tables["training"]["cell"] == row["cell"]])
+            ):
                 write_table(run.metrics_file, steps.drop(columns="cell").dropna(axis=1, how="all"))
             write_json(run.path / "cell.json", by_name[name])
-            write_json(run.path / "outcome.json", json.loads(row.drop(options & set(row.index)).to_json()) | {"restored": True})
+            write_json(
+                run.path / "outcome.json",
+                json.loads(row.drop(options & set(row.index)).to_json()) | {"restored": True}
+            )
     except (KeyError, ValueError) as error:
-        raise ValueError(f"the tables in {out} are damaged ({error}): take them away, and they are made from the cells that are there") from error
+        raise ValueError(
+            f"the tables in {out} are damaged ({error}): take them away, and they are made from the cells "
+            "that are there"
+        ) from error
     if missing and (out / "claims.json").exists() and not (folder / "claims.json").exists():
         shutil.copy(out / "claims.json", folder)
     return len(missing)
@@ -750,8 +935,12 @@ def study(
     price: float = 0.0,  # of one machine an hour, likewise
     debug: bool = False,  # a full traceback for every error
 ) -> pd.DataFrame:  # the table of cells, or of what was repeated, or of the estimate
-    "Runs a grid of cells, or what is left of it. Raises `ValueError` if cells failed, after all others are done."
-    numbers = dict(workers=workers, threads=threads, minutes=minutes, repeats=repeats, images_per_second=images_per_second, price=price)
+    """Runs a grid of cells, or what is left of it. Raises `ValueError` if cells failed, after all others are
+    done."""
+    numbers = dict(
+        workers=workers, threads=threads, minutes=minutes, repeats=repeats,
+        images_per_second=images_per_second, price=price
+    )
     check_options(numbers, options_of(study))
     grid = read_grid(size)
     cells = [cell | {"data_path": str(expand_user(data_path))} for cell in expand(grid)]
@@ -767,12 +956,18 @@ def study(
         print(f"{restored} cells are done by the tables in {out}", file=sys.stderr)
     if repeats:
         return repeat(cells, repeats, folder, f"{folder}-again", out, workers, threads)
-    for cell in {(c["dataset"], c.get("dataset_K"), c.get("split"), c.get("turn")): c for c in map(configuration, cells)}.values():
+    for cell in {
+        (c["dataset"], c.get("dataset_K"), c.get("split"), c.get("turn")): c
+        for c in map(configuration, cells)
+    }.values():
         load_data(cell)  # what has to be drawn is drawn once, before all workers need it
     keep_claims(grid.get("claims", []), folder, out, begun=any(folder.glob("*/table.csv")))
     table = run_cells(cells, folder, out, workers, threads, cluster, minutes)
     if (failed := table[table["state"] == "failed"]).size:
-        raise ValueError(f"{len(failed)} of {len(cells)} cells failed, the first, {failed['run'].iloc[0]}, because: {failed['error'].iloc[0]}")
+        raise ValueError(
+            f"{len(failed)} of {len(cells)} cells failed, the first, {failed['run'].iloc[0]}, because: "
+            f"{failed['error'].iloc[0]}"
+        )
     return table
 
 

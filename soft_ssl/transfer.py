@@ -68,25 +68,35 @@ def extract(
     encoder: nn.Module,  # uint8 `(B, C, H, W)` to `(B, D)`
     data: ImageData,
     rows: np.ndarray,  # `(N,)`: of the data set, at least one
-    cache: str | Path = "",  # folder to keep the features in; empty keeps them in memory, as those of a function that is no module always are
+    # folder to keep the features in; empty, and for a function that is no module, they stay in memory
+    cache: str | Path = "",
     workers: int = 0,  # processes that read images
     batch_size: int = 256,  # images at a time
 ) -> np.ndarray:  # float32 `(N, D)`
-    "The features of some images, in their order. Raises `ValueError` if they are not finite, or the file of them is damaged."
+    """The features of some images, in their order. Raises `ValueError` if they are not finite, or the file of
+    them is damaged."""
     device, file, kept = next(encoder.parameters()).device, None, None
-    if cache and isinstance(getattr(encoder, "read", encoder), nn.Module):  # of any other function nothing says which one it is
+    # of any other function nothing says which one it is
+    if cache and isinstance(getattr(encoder, "read", encoder), nn.Module):
         known_by = data.stamp if isinstance(data, LabelledPictures) else data.sha256
         about = f"{weights_checksum(encoder)} {known_by} {data.image_shape}".encode()
         file = expand_user(cache) / f"features_{hashlib.sha256(about + rows.tobytes()).hexdigest()[:24]}.npy"
     if file is None or not file.exists():
         with nullcontext() if file is None else complete_file(file) as unfinished:
-            for start, images in zip(range(0, len(rows), batch_size), image_batches(data, rows, batch_size, "features", workers)):
+            for start, images in zip(
+                range(0, len(rows), batch_size), image_batches(data, rows, batch_size, "features", workers)
+            ):
                 encoded = encoder(images.to(device)).float().cpu().numpy()
                 if not np.isfinite(encoded).all():
-                    raise ValueError("the encoder gives features that are not finite: is the checkpoint sound?")
+                    raise ValueError(
+                        "the encoder gives features that are not finite: is the checkpoint sound?"
+                    )
                 if kept is None:
                     shape = (len(rows), encoded.shape[1])
-                    kept = np.empty(shape, np.float32) if unfinished is None else np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
+                    kept = (
+                        np.empty(shape, np.float32) if unfinished is None
+                        else np.lib.format.open_memmap(unfinished, "w+", np.float32, shape)
+                    )
                 kept[start : start + len(encoded)] = encoded
     if file is not None:
         try:
@@ -98,11 +108,13 @@ def extract(
 
 # %% ../nbs/03c_transfer.ipynb #133e8500
 class FrozenBackbone:
-    "What a method says of images, one factor being their class. Features are computed when they are first asked for."
+    """What a method says of images, one factor being their class. Features are computed when they are first
+    asked for."""
 
     def __init__(
         self,
-        method: HasFeatures,  # one with a `student` is read in its parts; of any other the first of its features is z
+        # one with a `student` is read in its parts; of any other the first of its features is z
+        method: HasFeatures,
         data: SplitData,
         factor: str = "",  # which factor is the class; empty takes the first that is one
         n_sub_train: int = 10_000,  # of factor data: images that are fitted; 0 takes all
@@ -121,12 +133,17 @@ class FrozenBackbone:
         self.bottleneck: Bottleneck | None = None if student is None else student.bottleneck.eval()
         self.cache, self.workers, self.device = cache, workers, next(method.parameters()).device
         all_of_them = isinstance(data.dataset, LabelledPictures)
-        sizes = {part: 0 if all_of_them else n_sub_test for part in PARTS} | {"train": 0 if all_of_them else n_sub_train}
+        sizes = {
+            part: 0 if all_of_them else n_sub_test for part in PARTS
+        } | {"train": 0 if all_of_them else n_sub_train}
         self.rows = {part: data.rows(part, n, labelled=True) for part, n in sizes.items()}
         self.parts = [part for part in PARTS if len(self.rows[part])]
         self.read: dict[str, Features] = {}  # by part, as far as they were asked for
         if not self.parts or not len(self.rows["train"]):
-            raise ValueError(f"there are no images of {data.title} to {'test' if len(self.rows['train']) else 'train'} on: add some")
+            raise ValueError(
+                f"there are no images of {data.title} to {'test' if len(self.rows['train']) else 'train'} "
+                "on: add some"
+            )
 
     def features(
         self,
@@ -136,7 +153,10 @@ class FrozenBackbone:
         if part not in self.read:
             rows, factors = self.rows[part], self.data.dataset.factors
             labels = factors.distinct(self.data.dataset.values[rows])[:, factors.names.index(self.factor)]
-            self.read[part] = Features(extract(self.encoder, self.data.dataset, rows, self.cache, self.workers), labels.astype(np.int64))
+            self.read[part] = Features(
+                extract(self.encoder, self.data.dataset, rows, self.cache, self.workers),
+                labels.astype(np.int64)
+            )
         return self.read[part]
 
     @cached_property
@@ -144,7 +164,9 @@ class FrozenBackbone:
         "Classes are numbered from 0. Raises `ValueError` if there is only one."
         n = 1 + max(int(self.features(part).labels.max()) for part in ("train", *self.parts))
         if n < 2:
-            raise ValueError("the images are all of one class: put those of each class into a folder of its own")
+            raise ValueError(
+                "the images are all of one class: put those of each class into a folder of its own"
+            )
         return n
 
     @property
@@ -161,7 +183,10 @@ class FrozenBackbone:
 
     def width(self, tau: float | None) -> int:
         "Numbers an image that are read at this temperature."
-        return self.features("train").encoded.shape[1] if tau is None or self.bottleneck is None else self.bottleneck.out_features
+        return (
+            self.features("train").encoded.shape[1] if tau is None
+            or self.bottleneck is None else self.bottleneck.out_features
+        )
 
     @torch.no_grad()
     def at(
@@ -169,7 +194,8 @@ class FrozenBackbone:
         encoded: Tensor,  # `(B, D)`
         taus: Sequence[float | None],  # temperatures above 0; None is z itself
     ) -> list[Tensor]:  # `(B, width)` for each
-        "What is read at each temperature. Raises `ValueError` if there is no code, or a temperature is not above 0."
+        """What is read at each temperature. Raises `ValueError` if there is no code, or a temperature is not
+        above 0."""
         wanted = [tau for tau in taus if tau is not None]
         if not wanted:
             return [encoded] * len(taus)
@@ -197,14 +223,17 @@ def numbers(
     name: str,  # of the option
     words: str,  # numbers, separated by commas
 ) -> list[float]:
-    "The numbers of an option, each once. Raises `ValueError` naming the option if one is no number or out of range (temperatures are at least 1e-6), or if there is none."
+    """The numbers of an option, each once. Raises `ValueError` naming the option if one is no number or out
+    of range (temperatures are at least 1e-6), or if there is none."""
     try:
         values = list(dict.fromkeys(float(word) for word in words.split(",") if word.strip()))
     except ValueError:
         values = []
     least = 1e-6 if name == "taus" else 0
     if not values or not all(least <= value < float("inf") for value in values):
-        raise ValueError(f"{name} must be numbers of at least {least} separated by commas, such as 0.1,1, but is {words!r}")
+        raise ValueError(
+            f"{name} must be numbers of at least {least} separated by commas, such as 0.1,1, but is {words!r}"
+        )
     return values
 
 
@@ -298,7 +327,9 @@ def train_grids(
     by_tau: dict[float | None, list[Cell]] = {}
     for cell in cells:
         by_tau.setdefault(cell.tau, []).append(cell)
-    grids = [ProbeGrid(same, frozen.width(tau), frozen.n_classes, frozen.device) for tau, same in by_tau.items()]
+    grids = [
+        ProbeGrid(same, frozen.width(tau), frozen.n_classes, frozen.device) for tau, same in by_tau.items()
+    ]
     for epoch in tqdm(range(epochs), desc="probes", unit=" epochs", leave=False):
         order = np.random.default_rng(stream_seed(seed, "order", epoch)).permutation(rows)
         decay = 0.1 ** sum(epoch >= part * epochs for part in DECAY_AT)
@@ -312,7 +343,7 @@ def train_grids(
 def count_correct(
     logits: Tensor,  # `(..., B, C)`
     labels: Tensor,  # int64 `(B,)`
-) -> Tensor:  # `(..., 2)`, float64: how often the class is the first guess, and how often among the first five
+) -> Tensor:  # `(..., 2)`, float64: how often the class is the first guess, and among the first five
     "Counts for accuracy and acc@5."
     guesses = logits.topk(min(5, logits.shape[-1]), -1).indices == labels[:, None]
     return torch.stack([guesses[..., 0].sum(-1), guesses.any(-1).sum(-1)], -1).double()
@@ -326,13 +357,17 @@ def accuracies(
     batch_size: int = 256,
 ) -> list[list[dict[str, float]]]:  # for each grid and each of its classifiers: score and acc@5, from 0 to 1
     "Scores all classifiers in one pass over the features."
-    features, totals = frozen.features(part), [torch.zeros(len(grid.cells), 2, dtype=torch.float64) for grid in grids]
+    features, totals = (
+        frozen.features(part), [torch.zeros(len(grid.cells), 2, dtype=torch.float64) for grid in grids]
+    )
     rows = np.arange(len(features.labels)) if rows is None else rows
     for start in range(0, len(rows), batch_size):
         encoded, labels = features.batch(rows[start : start + batch_size], frozen.device)
         for i, (grid, x) in enumerate(zip(grids, frozen.at(encoded, [grid.tau for grid in grids]))):
             totals[i] += count_correct(grid.logits(x).transpose(0, 1), labels).cpu()
-    return [[dict(zip(("score", "acc@5"), scores)) for scores in (total / len(rows)).tolist()] for total in totals]
+    return [
+        [dict(zip(("score", "acc@5"), scores)) for scores in (total / len(rows)).tolist()] for total in totals
+    ]
 
 # %% ../nbs/03c_transfer.ipynb #0b1021f0
 class Probe(NamedTuple):
@@ -379,11 +414,13 @@ def fit_linear(
     val_share: float = 0.1,  # part of the training images that chooses
     seed: int = 0,  # of the held-back part and of the order of images
     **kwargs: Any,  # options of `FrozenBackbone`
-) -> tuple[FrozenBackbone, pd.DataFrame, dict[float | None, Probe]]:  # what was read, the table, and the chosen classifier of each temperature
+) -> tuple[FrozenBackbone, pd.DataFrame, dict[float | None, Probe]]:  # backbone, scores, classifiers by tau
     "Linear classifiers for every cell of the grid."
     check_at_least(1, epochs=epochs, probe_batch_size=probe_batch_size)
     frozen = FrozenBackbone(method, data, **kwargs)
-    learning = [(lr, l1, l2) for lr in numbers("lrs", lrs) for l1 in numbers("l1s", l1s) for l2 in numbers("l2s", l2s)]
+    learning = [
+        (lr, l1, l2) for lr in numbers("lrs", lrs) for l1 in numbers("l1s", l1s) for l2 in numbers("l2s", l2s)
+    ]
     cells = [Cell(tau, *how) for tau in frozen.taus(taus) for how in learning]
     table: list[dict[str, Any]] = []
     best: dict[float | None, Probe] = {}
@@ -393,19 +430,33 @@ def fit_linear(
         print(f"{len(cells)} classifiers in {len(parts)} passes, to stay within {PROBE_MEMORY / 2**30:g} GB")
     for part in parts:
         grids = train_grids(part, frozen, fitting, epochs, probe_batch_size, seed)
-        told = {"held_back": accuracies(grids, frozen, "train", choosing)} | {split: accuracies(grids, frozen, split) for split in frozen.parts}
+        told = {"held_back": accuracies(grids, frozen, "train", choosing)} | {
+            split: accuracies(grids, frozen, split) for split in frozen.parts
+        }
         for i, grid in enumerate(grids):
             for g, cell in enumerate(grid.cells):
-                table += [{"feature": feature_name(cell.tau), **cell._asdict(), "split": split, **scores[i][g]} for split, scores in told.items()]
+                table += [
+                    {"feature": feature_name(cell.tau), **cell._asdict(), "split": split, **scores[i][g]}
+                    for split, scores in told.items()
+                ]
                 score = told["held_back"][i][g]["score"]
                 if cell.tau not in best or score > best[cell.tau].score:
-                    best[cell.tau] = Probe(cell, grid.weight[:, g].cpu().clone(), grid.bias[g].cpu().clone(), score)
+                    best[cell.tau] = Probe(
+                        cell, grid.weight[:, g].cpu().clone(), grid.bias[g].cpu().clone(), score
+                    )
     chosen = {probe.cell for probe in best.values()}
-    return frozen, frozen.scored([row | {"chosen": Cell(*(row[name] for name in Cell._fields)) in chosen} for row in table]), best
+    return (
+        frozen,
+        frozen.scored(
+            [row | {"chosen": Cell(*(row[name] for name in Cell._fields)) in chosen} for row in table]
+        ),
+        best
+    )
 
 
 @delegates(fit_linear)
-def linear(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:  # columns feature, tau, lr, l1, l2, split, factor, metric, chance, score, acc@5, chosen
+# columns feature, tau, lr, l1, l2, split, factor, metric, chance, score, acc@5, chosen
+def linear(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:
     "Linear evaluation over a grid, chosen on a held-back part of the training images."
     return fit_linear(method, data, **kwargs)[1]
 
@@ -414,7 +465,8 @@ def plot_linear(
     table: pd.DataFrame,  # of `linear`
     title: str,
 ) -> Figure:
-    "Accuracy of the chosen cells against the temperature, with z and chance as lines; one picture for each part."
+    """Accuracy of the chosen cells against the temperature, with z and chance as lines; one picture for each
+    part."""
     import matplotlib.pyplot as plt
 
     shown = table[table["chosen"] & (table["split"] != "held_back")]
@@ -425,9 +477,14 @@ def plot_linear(
         codes = here[here["feature"] == "embedding"].sort_values("tau")
         if len(codes):
             ax.semilogx(codes["tau"], codes["score"], marker="o", label="code")
-        ax.axhline(here.loc[here["feature"] == "encoded", "score"].iloc[0], color="grey", linestyle="--", label="z")
+        ax.axhline(
+            here.loc[here["feature"] == "encoded", "score"].iloc[0], color="grey", linestyle="--", label="z"
+        )
         ax.axhline(here["chance"].iloc[0], color="black", linestyle=":", label="chance")
-        ax.set(xlabel="temperature the code is read at", ylabel=f"accuracy of {here['factor'].iloc[0]}", title=part, ylim=(0, 1))
+        ax.set(
+            xlabel="temperature the code is read at", ylabel=f"accuracy of {here['factor'].iloc[0]}",
+            title=part, ylim=(0, 1)
+        )
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(title, fontsize="medium")
     fig.tight_layout()
@@ -435,8 +492,10 @@ def plot_linear(
 
 # %% ../nbs/03c_transfer.ipynb #a8fbe7d4
 @delegates(fit_linear)
-def tau_transfer(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:  # columns feature, train_tau, read_tau, lr, l1, l2, split, factor, metric, chance, score, acc@5
-    "The chosen probe of each temperature, read at every temperature. Raises `ValueError` if there is no code."
+# columns feature, train_tau, read_tau, lr, l1, l2, split, factor, metric, chance, score, acc@5
+def tau_transfer(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:
+    """The chosen probe of each temperature, read at every temperature. Raises `ValueError` if there is no
+    code."""
     if not FrozenBackbone(method, data).has_code:
         raise ValueError("tau_transfer needs a code, but this network was trained without a bottleneck")
     frozen, _, best = fit_linear(method, data, **kwargs)
@@ -447,7 +506,12 @@ def tau_transfer(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.Data
         for split in frozen.parts:
             for probe, scores in zip(probes, accuracies([grid], frozen, split)[0]):
                 tau, lr, l1, l2 = probe.cell
-                table.append({"feature": "embedding", "train_tau": tau, "read_tau": read_tau, "lr": lr, "l1": l1, "l2": l2, "split": split, **scores})
+                table.append(
+                    {
+                        "feature": "embedding", "train_tau": tau, "read_tau": read_tau, "lr": lr, "l1": l1,
+                        "l2": l2, "split": split, **scores
+                    }
+                )
     return frozen.scored(table)
 
 
@@ -463,7 +527,10 @@ def plot_tau_transfer(
     fig, axes = plt.subplots(1, len(parts), figsize=(3.4 * len(parts) + 0.6, 2.8), squeeze=False)
     for ax, part in zip(axes[0], parts):
         wide = table[table["split"] == part].pivot(index="train_tau", columns="read_tau", values="score")
-        sns.heatmap(wide, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=ax, cbar_kws={"label": f"accuracy (chance {table['chance'].iloc[0]:.2g})"})
+        sns.heatmap(
+            wide, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, ax=ax,
+            cbar_kws={"label": f"accuracy (chance {table['chance'].iloc[0]:.2g})"}
+        )
         ax.set(xlabel="temperature read at", ylabel="temperature trained at", title=part)
     fig.suptitle(title, fontsize="medium")
     fig.tight_layout()
@@ -477,7 +544,9 @@ def mean_and_std(
     rows_at_once: int = 1024,
 ) -> tuple[Tensor, Tensor]:  # float64 `(n_features,)` each, on the CPU
     "Mean and standard deviation, over the training images, of each number that a probe reads."
-    features, total, squares = frozen.features("train"), torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    features, total, squares = (
+        frozen.features("train"), torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    )
     for start in range(0, len(features.labels), rows_at_once):
         encoded, _ = features.batch(slice(start, start + rows_at_once), frozen.device)
         x = frozen.at(encoded, [tau])[0].double().cpu()
@@ -502,7 +571,8 @@ def mask(
 
 
 @delegates(fit_linear)
-def top_k(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:  # columns feature, tau, k, split, factor, metric, chance, score, acc@5
+# columns feature, tau, k, split, factor, metric, chance, score, acc@5
+def top_k(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:
     "The chosen probes when they read only their K most informative numbers, K doubling up to all."
     frozen, _, best = fit_linear(method, data, **kwargs)
     table: list[dict[str, Any]] = []
@@ -513,7 +583,10 @@ def top_k(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame: 
         for part in passes(ks, lambda _, needed=needed: needed):  # type: ignore[misc]
             grid = stack([mask(probe, k, *moments) for k in part], tau, frozen.device)
             for split in frozen.parts:
-                table += [{"feature": feature_name(tau), "tau": tau, "k": k, "split": split, **scores} for k, scores in zip(part, accuracies([grid], frozen, split)[0])]
+                table += [
+                    {"feature": feature_name(tau), "tau": tau, "k": k, "split": split, **scores}
+                    for k, scores in zip(part, accuracies([grid], frozen, split)[0])
+                ]
     return frozen.scored(table).astype({"tau": float})
 
 
@@ -528,9 +601,13 @@ def plot_top_k(
     fig, axes = plt.subplots(1, len(parts), figsize=(3 * len(parts) + 1.2, 2.4), sharey=True, squeeze=False)
     for ax, split in zip(axes[0], parts):
         for tau, part in table[table["split"] == split].groupby("tau", dropna=False):
-            ax.semilogx(part["k"], part["score"], marker=".", label="z" if np.isnan(tau) else f"code, tau={tau:g}")
+            ax.semilogx(
+                part["k"], part["score"], marker=".", label="z" if np.isnan(tau) else f"code, tau={tau:g}"
+            )
         ax.axhline(table["chance"].iloc[0], color="black", linestyle=":", label="chance")
-        ax.set(xlabel="K numbers kept", ylabel=f"accuracy of {table['factor'].iloc[0]}", title=split, ylim=(0, 1))
+        ax.set(
+            xlabel="K numbers kept", ylabel=f"accuracy of {table['factor'].iloc[0]}", title=split, ylim=(0, 1)
+        )
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(title, fontsize="medium")
     fig.tight_layout()
@@ -550,16 +627,23 @@ def knn_votes(
     "Weighted votes of the `k` nearest training images. Raises `ValueError` if there are not so many."
     train, scored = frozen.features("train"), frozen.features(part)
     if not 1 <= k <= len(train.labels):
-        raise ValueError(f"k must be from 1 to {len(train.labels)}, the number of training images, but is {k}")
+        raise ValueError(
+            f"k must be from 1 to {len(train.labels)}, the number of training images, but is {k}"
+        )
     block, votes = int(min(max(KNN_MEMORY // (4 * frozen.width(tau)), 64), 16384)), []
 
     def read(features: Features, start: int) -> tuple[Tensor, Tensor]:
         encoded, labels = features.batch(slice(start, start + block), frozen.device)
         return F.normalize(frozen.at(encoded, [tau])[0], dim=1), labels
 
-    for start in tqdm(range(0, len(scored.labels), block), desc="neighbours", leave=False, disable=len(scored.labels) <= block):
+    for start in tqdm(
+        range(0, len(scored.labels), block), desc="neighbours", leave=False,
+        disable=len(scored.labels) <= block
+    ):
         query, _ = read(scored, start)
-        near, classes = query.new_empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.long, device=frozen.device)
+        near, classes = (
+            query.new_empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.long, device=frozen.device)
+        )
         for other in range(0, len(train.labels), block):
             bank, labels = read(train, other)
             near = torch.cat([near, query @ bank.T], 1)
@@ -579,14 +663,20 @@ def knn(
     k: int = 20,  # neighbours
     **kwargs: Any,  # options of `FrozenBackbone`
 ) -> pd.DataFrame:  # columns feature, tau, k, split, factor, metric, chance, score, acc@5
-    "Nearest neighbours in z and in the code at each temperature. acc@5 is NaN for fewer than five neighbours, which leave classes without a vote."
+    """Nearest neighbours in z and in the code at each temperature. acc@5 is NaN for fewer than five
+    neighbours, which leave classes without a vote."""
     frozen, table = FrozenBackbone(method, data, **kwargs), []
     for tau in frozen.taus(taus):
         for split in frozen.parts:
             votes = knn_votes(frozen, tau, split, k)
             scores = count_correct(votes, torch.from_numpy(frozen.features(split).labels)) / len(votes)
             accuracy, among_five = scores.tolist()
-            table.append({"feature": feature_name(tau), "tau": tau, "k": k, "split": split, "score": accuracy, "acc@5": among_five if k >= 5 else math.nan})
+            table.append(
+                {
+                    "feature": feature_name(tau), "tau": tau, "k": k, "split": split, "score": accuracy,
+                    "acc@5": among_five if k >= 5 else math.nan
+                }
+            )
     return frozen.scored(table).astype({"tau": float})
 
 # %% ../nbs/03c_transfer.ipynb #3e709962
@@ -643,7 +733,7 @@ def finetune(
     augment: str = "crop",  # none, resize, crop, gaussian or color
     seed: int = 0,  # of the labelled images, their order and views
     **kwargs: Any,  # options of `FrozenBackbone`
-) -> pd.DataFrame:  # columns feature, fraction, n_labels, epochs, lr, wd, split, factor, metric, chance, score, acc@5
+) -> pd.DataFrame:  # columns feature, fraction, n_labels, epochs, lr, wd, split, factor, metric, chance, …
     "The whole backbone and a linear layer, trained on a share of the labels."
     check_at_least(1, epochs=epochs)
     check_at_least(2, finetune_batch_size=finetune_batch_size)
@@ -652,13 +742,26 @@ def finetune(
     labels = frozen.features("train").labels
     rows = labelled_share(labels, fraction, seed)
     images = StoredImages(data.dataset, frozen.rows["train"][rows])
-    batches = ImageBatches(images, augment, min(finetune_batch_size, len(rows)), seed, torch.from_numpy(labels[rows]), n_views=1)
+    batches = ImageBatches(
+        images, augment, min(finetune_batch_size, len(rows)), seed, torch.from_numpy(labels[rows]), n_views=1
+    )
     objective = FineTuning(frozen.encoder, frozen.width(None), frozen.n_classes)
     steps = -(-epochs * len(rows) // batches.batch_size)
-    fit(objective, batches, seed=seed, max_steps=steps, lr=lr, wd=wd, optimizer="SGD", momentum=MOMENTUM, scheduler="cosine")
-    table, about = [], {"feature": "fine-tuned", "fraction": fraction, "n_labels": len(rows), "epochs": epochs, "lr": lr, "wd": wd}
+    fit(
+        objective, batches, seed=seed, max_steps=steps, lr=lr, wd=wd, optimizer="SGD", momentum=MOMENTUM,
+        scheduler="cosine"
+    )
+    table, about = (
+        [],
+        {
+            "feature": "fine-tuned", "fraction": fraction, "n_labels": len(rows), "epochs": epochs, "lr": lr,
+            "wd": wd
+        }
+    )
     for split in frozen.parts:
-        said = torch.from_numpy(extract(objective.network.eval(), data.dataset, frozen.rows[split], workers=frozen.workers))
+        said = torch.from_numpy(
+            extract(objective.network.eval(), data.dataset, frozen.rows[split], workers=frozen.workers)
+        )
         scores = count_correct(said, torch.from_numpy(frozen.features(split).labels)) / len(said)
         table.append(about | {"split": split} | dict(zip(("score", "acc@5"), scores.tolist())))
     return frozen.scored(table)
@@ -674,24 +777,31 @@ def umap(
     seed: int = 0,  # of the images and the layout
     **kwargs: Any,  # options of `FrozenBackbone`
 ) -> pd.DataFrame:  # columns x, y, label, row (of the data set)
-    "Images laid out on a plane by what the network says of them. Raises `ValueError` without the package umap-learn."
+    """Images laid out on a plane by what the network says of them. Raises `ValueError` without the package
+    umap-learn."""
     import pandas as pd
 
     try:
         from umap import UMAP
     except ImportError as error:
-        raise ValueError("a UMAP picture needs the package umap-learn: pip install soft_ssl[large-scale]") from error
+        raise ValueError(
+            "a UMAP picture needs the package umap-learn: pip install soft_ssl[large-scale]"
+        ) from error
     frozen = FrozenBackbone(method, data, **kwargs)
     part = frozen.parts[-1]
     features, places = frozen.features(part), frozen.rows[part]
     if min(n_images, len(places)) < 20:
-        raise ValueError(f"a UMAP picture needs at least 20 images, but there are {min(n_images, len(places))}")
+        raise ValueError(
+            f"a UMAP picture needs at least 20 images, but there are {min(n_images, len(places))}"
+        )
     rows = np.sort(np.random.default_rng(seed).permutation(len(places))[:n_images])
     x = frozen.at(features.batch(rows, frozen.device)[0], [tau or None])[0].cpu().numpy()
     layout = UMAP(n_neighbors=min(n_neighbors, len(rows) - 1), metric="cosine", random_state=seed, n_jobs=1)
     with using_threads(torch.get_num_threads()):  # numba sets it for every library that computes with OpenMP
         placed = layout.fit_transform(x)
-    return pd.DataFrame({"x": placed[:, 0], "y": placed[:, 1], "label": features.labels[rows], "row": places[rows]})
+    return pd.DataFrame(
+        {"x": placed[:, 0], "y": placed[:, 1], "label": features.labels[rows], "row": places[rows]}
+    )
 
 
 def plot_umap(
@@ -705,18 +815,27 @@ def plot_umap(
     fig, ax = plt.subplots(figsize=(4.2, 3.4))
     classes = table["label"].nunique()
     palette = "colorblind" if classes <= 10 else "husl"
-    sns.scatterplot(table, x="x", y="y", hue="label", palette=sns.color_palette(palette, classes), s=10, linewidth=0, ax=ax, legend=False)
+    sns.scatterplot(
+        table, x="x", y="y", hue="label", palette=sns.color_palette(palette, classes), s=10, linewidth=0,
+        ax=ax, legend=False
+    )
     ax.set(xlabel="UMAP 1 (no unit)", ylabel="UMAP 2 (no unit)", title=title, xticks=[], yticks=[])
     for label, place in table.groupby("label")[["x", "y"]].median().iterrows() if classes <= 20 else ():
-        ax.annotate(str(label), place, ha="center", va="center", weight="bold", bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "alpha": 0.7, "lw": 0})
+        ax.annotate(
+            str(label), place, ha="center", va="center", weight="bold",
+            bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "alpha": 0.7, "lw": 0}
+        )
     return fig
 
 
-PLOTS: dict[str, Callable[[Any, str], Figure]] = {"linear": plot_linear, "tau_transfer": plot_tau_transfer, "top_k": plot_top_k, "umap": plot_umap}
+PLOTS: dict[str, Callable[[Any, str], Figure]] = {
+    "linear": plot_linear, "tau_transfer": plot_tau_transfer, "top_k": plot_top_k, "umap": plot_umap
+}
 
 # %% ../nbs/03c_transfer.ipynb #7da46be4
 class OnlineProbes(nn.Module):
-    "Linear classifiers of each factor, on z and on the code at several temperatures, cut off from the gradient of what they read."
+    """Linear classifiers of each factor, on z and on the code at several temperatures, cut off from the
+    gradient of what they read."""
 
     def __init__(
         self,
@@ -730,23 +849,33 @@ class OnlineProbes(nn.Module):
             raise ValueError(f"a temperature must be above 0, but there is {min(taus)}")
         self.sizes, self.taus = sizes, tuple(taus) if n_logits else ()
         widths = [n_features, *[n_logits] * len(self.taus)]
-        self.classifiers = nn.ModuleList(nn.Linear(width, size) for width in widths for size in sizes.values())
+        self.classifiers = nn.ModuleList(
+            nn.Linear(width, size) for width in widths for size in sizes.values()
+        )
 
     def forward(
         self,
         encoded: Tensor,  # `(B, D)`
         logits: Tensor,  # `(B, L, V)`: `Code.logits`
         labels: Tensor,  # int64 `(B, F)`, or `(B,)` of a single factor; negative where there is none
-    ) -> tuple[Tensor, dict[str, Tensor]]:  # the loss, and the accuracy and the mean entropy in bits of each temperature
+    ) -> tuple[Tensor, dict[str, Tensor]]:  # loss; accuracy and mean entropy in bits of each temperature
         "Sum of the classifiers' cross-entropies, each a mean over the images that have a label."
         read, losses, metrics = {"z": encoded.detach().float()}, [], {}
         for tau in self.taus:
             code = (logits.detach().float() / tau).softmax(-1)
-            read[f"tau{tau:g}"], metrics[f"entropy_given_x_tau{tau:g}"] = code.flatten(1), entropy(code).mean()
+            read[f"tau{tau:g}"], metrics[f"entropy_given_x_tau{tau:g}"] = (
+                code.flatten(1), entropy(code).mean()
+            )
         targets = dict(zip(self.sizes, labels.view(len(labels), -1).T))
-        for ((name, x), (factor, target)), classifier in zip(product(read.items(), targets.items()), self.classifiers):
-            count, target, outputs = (target >= 0).sum().clamp_min(1), target.where(target >= 0, -1), classifier(x)
-            metrics[f"probe_{name}" if len(targets) == 1 else f"probe_{factor}_{name}"] = (outputs.detach().argmax(1) == target).sum() / count
+        for ((name, x), (factor, target)), classifier in zip(
+            product(read.items(), targets.items()), self.classifiers
+        ):
+            count, target, outputs = (
+                (target >= 0).sum().clamp_min(1), target.where(target >= 0, -1), classifier(x)
+            )
+            metrics[
+                f"probe_{name}" if len(targets) == 1 else f"probe_{factor}_{name}"
+            ] = (outputs.detach().argmax(1) == target).sum() / count
             losses.append(F.cross_entropy(outputs, target, reduction="sum", ignore_index=-1) / count)
         return torch.stack(losses).sum(), metrics
 
@@ -762,4 +891,7 @@ def online_probes(
     values = numbers("taus", taus)
     factors, bottleneck = data.dataset.factors, copy.deepcopy(method.student.bottleneck).eval()
     code = bottleneck(torch.zeros(1, bottleneck.in_features, device=next(method.parameters()).device))
-    return OnlineProbes(method.feature_dim, dict(zip(factors.names, factors.periods)), 0 if code.symbols is None else code.logits.numel(), values)
+    return OnlineProbes(
+        method.feature_dim, dict(zip(factors.names, factors.periods)),
+        0 if code.symbols is None else code.logits.numel(), values
+    )

@@ -28,7 +28,8 @@ def uniform(
 
 def take_pixels(
     images: Tensor,  # uint8 `(B, C, H, W)`
-    rows: Tensor,  # whole numbers, broadcasts to `(B, H, W)`: the row that each pixel of the view is copied from
+    # whole numbers, broadcasts to `(B, H, W)`: the row that each pixel of the view is copied from
+    rows: Tensor,
     columns: Tensor,  # likewise
 ) -> Tensor:  # uint8 `(B, C, H, W)`; black where the row or column lies outside
     "Copies each pixel of the view from a place in its image."
@@ -79,7 +80,8 @@ def random_boxes(
     area: tuple[float, float],  # bounds of the box's share of the image
     ratio: tuple[float, float] = (1.0, 1.0),  # bounds of its width by its height, drawn evenly on a log scale
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # top, left, height, width: `(n,)` each
-    "Boxes as torchvision's `RandomResizedCrop` draws them: up to ten tries to fit into the image, else all of it."
+    """Boxes as torchvision's `RandomResizedCrop` draws them: up to ten tries to fit into the image, else all
+    of it."""
     tries, (full_height, full_width) = 10, size
     pixels = uniform(generator, n * tries, *area) * full_height * full_width
     aspect = uniform(generator, n * tries, math.log(ratio[0]), math.log(ratio[1])).exp()
@@ -119,7 +121,8 @@ def grey(
 
 
 def blend(images: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    "`share` of the images and the rest of `other`, kept to whole numbers from 0 to 255. A share above 1 moves away from `other`."
+    """`share` of the images and the rest of `other`, kept to whole numbers from 0 to 255. A share above 1
+    moves away from `other`."""
     return (share * images + (1 - share) * other).clamp(0, 255).floor()
 
 
@@ -188,10 +191,12 @@ def gaussian_view(images: Tensor, generator: Generator) -> Tensor:
 
 
 def color_view(images: Tensor, generator: Generator) -> Tensor:
-    "Crop, colour jitter and grey, as MPI3D's studies use them. Raises `ValueError` for images without colour."
+    """Crop, colour jitter and grey, as MPI3D's studies use them. Raises `ValueError` for images without
+    colour."""
     if images.shape[1] != 3:
         raise ValueError(
-            f"the color view needs images with 3 channels, but these have {images.shape[1]}: use another augment"
+            f"the color view needs images with 3 channels, but these have {images.shape[1]}: use another "
+            "augment"
         )
     n = len(images)
     boxes = random_boxes(generator, n, images.shape[2:], (0.5, 1), (3 / 4, 4 / 3))
@@ -205,8 +210,9 @@ def color_view(images: Tensor, generator: Generator) -> Tensor:
 
 
 VIEWS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
-    "none": none_view, "resize": resize_view, "crop": crop_view, "gaussian": gaussian_view, "color": color_view,
-}  # fmt: skip
+    "none": none_view, "resize": resize_view, "crop": crop_view, "gaussian": gaussian_view,
+    "color": color_view,
+}
 
 
 def find_view(

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-# what takes longest begins first, so that at the end no core waits for another; all else follows in the order of its name
-FIRST = ("lab", "test_large_scale", "94_benchmark", "test_study", "test_browser", "test_command_line", "04a_study", "03c_transfer", "temperature",
-         "02d_vq", "test_faults", "test_matrix", "test_original", "05_scale", "own_images", "02a_simclr", "01g_learner", "02c_prototypes", "your_own_bottleneck")  # fmt: skip
+# what takes longest begins first, so that at the end no core waits for another; all else follows in the order
+# of its name
+FIRST = (
+    "lab", "test_large_scale", "94_benchmark", "test_study", "test_browser", "test_command_line", "04a_study",
+    "03c_transfer", "temperature", "02d_vq", "test_faults", "test_matrix", "test_original", "05_scale",
+    "own_images", "02a_simclr", "01g_learner", "02c_prototypes", "your_own_bottleneck"
+)
 
 
 def group(nodeid):
-    "Tests of one group follow each other in one process: those of a file, whose fixtures are made once; a notebook is a group of its own."
+    """Tests of one group follow each other in one process: those of a file, whose fixtures are made once; a
+    notebook is a group of its own."""
     file, _, name = nodeid.partition("::")
     if "test_notebooks.py" in file:
         return name.partition("[")[2].rstrip("]")
@@ -38,7 +43,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def dsprites(tmp_path_factory):
-    "A folder with dSprites to read and nothing else. They are drawn once, for the notebooks too, by whoever comes first."
+    """A folder with dSprites to read and nothing else. They are drawn once, for the notebooks too, by whoever
+    comes first."""
     from soft_ssl.datasets import build_file
 
     folder = tmp_path_factory.mktemp("dsprites")

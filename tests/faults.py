@@ -1,6 +1,8 @@
-"""What goes wrong around a program: it is killed, the disk is full, two run at once. `make faults` writes the table.
+"""What goes wrong around a program: it is killed, the disk is full, two run at once. `make faults` writes the
+table.
 
-Each command runs in a child that this process forks off: the packages are read once, so that a moment at which a child is
+Each command runs in a child that this process forks off: the packages are read once, so that a moment at
+which a child is
 killed always falls into its work."""
 
 import argparse
@@ -24,7 +26,8 @@ from typing import NamedTuple
 os.environ["SOFT_SSL_CHECKPOINT_SECONDS"] = "0"  # a checkpoint at every logged step
 os.environ["OMP_NUM_THREADS"] = "1"  # a forked child has none of its parent's threads
 
-# what commands import when they need it: here before the forks, so that a fault meets a command and not an import
+# what commands import when they need it: here before the forks, so that a fault meets a command and not an
+# import
 import accelerate  # noqa: F401
 import fastcore.docments  # noqa: F401
 import h5py
@@ -47,8 +50,14 @@ from soft_ssl.runs import RunFolder
 SEED = 0
 SECONDS = 120  # that a command may take
 GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 8), mpi3d.CLASSES)
-TRAIN = ["train", "byol", "--dataset", "mpi3d_toy", "--dataset_K", "3", "--n_groups", "4", "--n_symbols", "3", "--h_dim", "4", "--feature_dim", "8"]
-TRAIN += ["--train_batch_size", "16", "--n_sub_train", "60", "--n_sub_test", "40", "--max_steps", "12", "--log_every", "1", "--eval_every", "4", "--no_figures"]
+TRAIN = [
+    "train", "byol", "--dataset", "mpi3d_toy", "--dataset_K", "3", "--n_groups", "4", "--n_symbols", "3",
+    "--h_dim", "4", "--feature_dim", "8"
+]
+TRAIN += [
+    "--train_batch_size", "16", "--n_sub_train", "60", "--n_sub_test", "40", "--max_steps", "12",
+    "--log_every", "1", "--eval_every", "4", "--no_figures"
+]
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
 
 
@@ -161,15 +170,23 @@ class Place:
         self.folder = folder
         pictures = mpi3d.draw(GRID.values(np.arange(len(GRID))), GRID).numpy()
         np.savez_compressed(folder / "mpi3d_toy.npz", images=pictures)
-        assert finish(["download", "mpi3d_toy", folder / "data", 3, "--from", folder / "mpi3d_toy.npz"], folder).wait() == 0
+        assert finish(
+            ["download", "mpi3d_toy", folder / "data", 3, "--from", folder / "mpi3d_toy.npz"], folder
+        ).wait() == 0
         assert finish(self.train(folder), folder).wait() == 0, (folder / "log.txt").read_text()
         self.run, self.data = folder / "a" / "b", folder / "data"
         self.run_digest = run_digest(self.run)
         assert finish(["download", "mpi3d", folder / "drawn", 3, "--source", "rendered"], folder).wait() == 0
-        self.digests = {file.name: images_digest(file) for file in (self.data / "mpi3d_toy_original.h5", folder / "drawn" / "mpi3d_rendered.h5")}
+        self.digests = {
+            file.name: images_digest(file)
+            for file in (self.data / "mpi3d_toy_original.h5", folder / "drawn" / "mpi3d_rendered.h5")
+        }
 
     def train(self, folder: Path, *more: object) -> list:
-        return [*TRAIN, "--data_path", self.folder / "data", "--root_path", folder, "--exp_name", "a", "--run_id", "b", *more]
+        return [
+            *TRAIN, "--data_path", self.folder / "data", "--root_path", folder, "--exp_name", "a", "--run_id",
+            "b", *more
+        ]
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -213,14 +230,19 @@ def killed(place: Place, stage_of: Callable[[Path], Stage], tries: int, rng: np.
             time.sleep(rng.uniform(0, duration))
             child.kill(signal.SIGKILL)
             finished += child.wait() == 0
-            went_on += any(folder.rglob("last.ckpt")) or any(folder.rglob("*.parts")) or any(folder.rglob("*.part"))
+            went_on += (
+                any(folder.rglob("last.ckpt")) or any(folder.rglob("*.parts")) or any(folder.rglob("*.part"))
+            )
             again = finish(stage.again, folder, stage.before)
             left = leftovers(folder)
             if again.wait() == 0 and stage.digest() == stage.right and not left:
                 well += 1
             else:
                 wrong.append(f"code {again.wait()}: {again.said()} {left}")
-    what = f"{well} ended with the result of one never killed; {went_on} went on from what was there, the others started clean"
+    what = (
+        f"{well} ended with the result of one never killed; {went_on} went on from what was there, the "
+        "others started clean"
+    )
     what += f"; {finished} had ended before they were killed" if finished else ""
     return Ending(tries, well, "; ".join([what, *wrong]))
 
@@ -228,7 +250,10 @@ def killed(place: Place, stage_of: Callable[[Path], Stage], tries: int, rng: np.
 def rendering(place: Place) -> Callable[[Path], Stage]:
     def stage(folder: Path) -> Stage:
         words = ["download", "mpi3d", folder / "d", 3, "--source", "rendered"]
-        return Stage(words, words, lambda: images_digest(folder / "d" / "mpi3d_rendered.h5"), place.digests["mpi3d_rendered.h5"])
+        return Stage(
+            words, words, lambda: images_digest(folder / "d" / "mpi3d_rendered.h5"),
+            place.digests["mpi3d_rendered.h5"]
+        )
 
     return stage
 
@@ -236,7 +261,10 @@ def rendering(place: Place) -> Callable[[Path], Stage]:
 def converting(place: Place) -> Callable[[Path], Stage]:
     def stage(folder: Path) -> Stage:
         words = ["download", "mpi3d_toy", folder / "d", 3, "--from", place.folder / "mpi3d_toy.npz"]
-        return Stage(words, words, lambda: images_digest(folder / "d" / "mpi3d_toy_original.h5"), place.digests["mpi3d_toy_original.h5"])
+        return Stage(
+            words, words, lambda: images_digest(folder / "d" / "mpi3d_toy_original.h5"),
+            place.digests["mpi3d_toy_original.h5"]
+        )
 
     return stage
 
@@ -285,27 +313,39 @@ def killed_downloading(place: Place, tries: int, rng: np.random.Generator) -> En
 
         def stage(folder: Path) -> Stage:
             words = ["download", "mpi3d_toy", folder / "d", 3]
-            return Stage(words, words, lambda: images_digest(folder / "d" / "mpi3d_toy_original.h5"), place.digests["mpi3d_toy_original.h5"], lambda: tell_small(url))
+            return Stage(
+                words, words, lambda: images_digest(folder / "d" / "mpi3d_toy_original.h5"),
+                place.digests["mpi3d_toy_original.h5"], lambda: tell_small(url)
+            )
 
         return killed(place, stage, tries, rng)
 
 
 def training(place: Place) -> Callable[[Path], Stage]:
     def stage(folder: Path) -> Stage:
-        return Stage(place.train(folder), place.train(folder, "--reload"), lambda: run_digest(folder / "a" / "b"), place.run_digest)
+        return Stage(
+            place.train(folder), place.train(folder, "--reload"), lambda: run_digest(folder / "a" / "b"),
+            place.run_digest
+        )
 
     return stage
 
 
 def killed_checkpointing(place: Place, tries: int, rng: np.random.Generator) -> Ending:
     "A wide code, whose checkpoint takes longer than the step before it."
-    wide = ["--n_groups", "64", "--n_symbols", "16", "--predictor", "MLP", "--max_steps", "6", "--eval_every", "0", "--final_eval_only"]
+    wide = [
+        "--n_groups", "64", "--n_symbols", "16", "--predictor", "MLP", "--max_steps", "6", "--eval_every",
+        "0", "--final_eval_only"
+    ]
     with place.scratch() as folder:
         assert finish(place.train(folder, *wide), folder).wait() == 0
         right = run_digest(folder / "a" / "b")
 
     def stage(folder: Path) -> Stage:
-        return Stage(place.train(folder, *wide), place.train(folder, *wide, "--reload"), lambda: run_digest(folder / "a" / "b"), right)
+        return Stage(
+            place.train(folder, *wide), place.train(folder, *wide, "--reload"),
+            lambda: run_digest(folder / "a" / "b"), right
+        )
 
     return killed(place, stage, tries, rng)
 
@@ -313,8 +353,12 @@ def killed_checkpointing(place: Place, tries: int, rng: np.random.Generator) -> 
 def evaluating(place: Place) -> Callable[[Path], Stage]:
     def stage(folder: Path) -> Stage:
         shutil.copytree(place.run, folder / "a" / "b")
-        words = ["evaluate", "byol", "logistic_probe", "--run_path", folder / "a" / "b", "--data_path", place.data]
-        return Stage(words, words, lambda: (folder / "a" / "b" / "logistic_probe.csv").read_text(), evaluated(place))
+        words = [
+            "evaluate", "byol", "logistic_probe", "--run_path", folder / "a" / "b", "--data_path", place.data
+        ]
+        return Stage(
+            words, words, lambda: (folder / "a" / "b" / "logistic_probe.csv").read_text(), evaluated(place)
+        )
 
     return stage
 
@@ -322,7 +366,10 @@ def evaluating(place: Place) -> Callable[[Path], Stage]:
 def evaluated(place: Place) -> str:
     file = place.run / "logistic_probe.csv"
     if not file.exists():
-        assert finish(["evaluate", "byol", "logistic_probe", "--run_path", place.run, "--data_path", place.data], place.folder).wait() == 0
+        assert finish(
+            ["evaluate", "byol", "logistic_probe", "--run_path", place.run, "--data_path", place.data],
+            place.folder
+        ).wait() == 0
     return file.read_text()
 
 
@@ -331,8 +378,9 @@ def evaluated(place: Place) -> str:
 
 def can_mount() -> bool:
     return os.geteuid() == 0 and shutil.which("mount") is not None and not subprocess.run(
-        "d=$(mktemp -d) && mount -t tmpfs -o size=64k none $d && umount $d && rmdir $d", shell=True, capture_output=True, check=False
-    ).returncode  # fmt: skip
+        "d=$(mktemp -d) && mount -t tmpfs -o size=64k none $d && umount $d && rmdir $d", shell=True,
+        capture_output=True, check=False
+    ).returncode
 
 
 @contextlib.contextmanager
@@ -349,8 +397,14 @@ def mounted(place: Place, size: str) -> Iterator[Path]:
 def is_sound(run: Path) -> bool:
     "Whether every file of a run that is there can be read."
     folder = RunFolder(run)
-    readers = [(folder.checkpoint_file, folder.load_checkpoint), (folder.best_file, folder.load_best), (folder.config_file, folder.read_config)]
-    readers += [(file, lambda file=file: folder.read_table(file)) for file in (folder.metrics_file, folder.evaluations_file)]
+    readers = [
+        (folder.checkpoint_file, folder.load_checkpoint), (folder.best_file, folder.load_best),
+        (folder.config_file, folder.read_config)
+    ]
+    readers += [
+        (file, lambda file=file: folder.read_table(file))
+        for file in (folder.metrics_file, folder.evaluations_file)
+    ]
     for file, read in readers:
         if file.exists():
             read()
@@ -374,7 +428,11 @@ def disk_full(place: Place, tries: int, rng: np.random.Generator) -> Ending:
             again = finish(place.train(folder, "--n_groups", 64, "--n_symbols", 16, "--reload"), place.folder)
             well += bool(sentence) and sound and again.wait() == 0 and not leftovers(folder)
             said.add(gist(sentence) or f"code {child.wait()}: {child.said()}")
-    return Ending(tries, well, f"one sentence ({' / '.join(sorted(said))[:300]}); what was there stays readable, and with room again it goes on to the end")
+    return Ending(
+        tries, well,
+        f"one sentence ({' / '.join(sorted(said))[:300]}); what was there stays readable, and with room "
+        "again it goes on to the end"
+    )
 
 
 def disk_full_of_data(place: Place, tries: int, rng: np.random.Generator) -> Ending:
@@ -383,7 +441,10 @@ def disk_full_of_data(place: Place, tries: int, rng: np.random.Generator) -> End
         # too small from the start, or in the middle of it
         size = 4 * rng.integers(3, 60) if number % 2 else 4096 + 4 * rng.integers(100)
         with mounted(place, f"{size}k") as folder:
-            words = [["download", "mpi3d", folder / "d", 3, "--source", "rendered"], ["download", "mpi3d_toy", folder / "d", 3, "--from", place.folder / "mpi3d_toy.npz"]]
+            words = [
+                ["download", "mpi3d", folder / "d", 3, "--source", "rendered"],
+                ["download", "mpi3d_toy", folder / "d", 3, "--from", place.folder / "mpi3d_toy.npz"]
+            ]
             chosen = words[rng.integers(2)]
             child = finish(chosen, place.folder)
             if child.wait() == 0:  # it just fitted
@@ -393,9 +454,15 @@ def disk_full_of_data(place: Place, tries: int, rng: np.random.Generator) -> End
             subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
             again = finish(chosen, place.folder)
             made = list(folder.glob("d/mpi3d*.h5"))
-            well += bool(sentence) and not broken and again.wait() == 0 and images_digest(made[0]) == place.digests[made[0].name] and not leftovers(folder)
+            well += (
+                bool(sentence) and not broken and again.wait() == 0
+                and images_digest(made[0]) == place.digests[made[0].name] and not leftovers(folder)
+            )
             said.add(gist(sentence) or f"code {child.wait()}: {child.said()}")
-    return Ending(tries, well, f"one sentence ({' / '.join(sorted(said))[:300]}) and no file; with room again it is made")
+    return Ending(
+        tries, well,
+        f"one sentence ({' / '.join(sorted(said))[:300]}) and no file; with room again it is made"
+    )
 
 
 def file_too_large(place: Place, tries: int, rng: np.random.Generator) -> Ending:
@@ -422,14 +489,21 @@ def read_only(place: Place, tries: int, rng: np.random.Generator) -> Ending:
         shutil.copytree(place.run, folder / "a" / "b")
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
         commands = [
-            place.train(folder, "--run_id", "new"), place.train(folder, "--reload", "--max_steps", 20), ["download", "mpi3d", folder, 3, "--source", "rendered"],
+            place.train(folder, "--run_id", "new"), place.train(folder, "--reload", "--max_steps", 20),
+            ["download", "mpi3d", folder, 3, "--source", "rendered"],
             ["evaluate", "byol", "linear_probe", "--run_path", folder / "a" / "b", "--data_path", place.data],
-        ]  # fmt: skip
+        ]
         for words in commands:
             child = finish(words, place.folder)
             well += bool(child.sentence())
-            said.add(child.sentence().split(":")[-2 if child.sentence().count(":") > 1 else -1].strip() or child.said())
-    return Ending(len(commands), well, "one sentence that names the read-only file system" if well == len(commands) else str(said))
+            said.add(
+                child.sentence().split(":")[-2 if child.sentence().count(":") > 1 else -1].strip()
+                or child.said()
+            )
+    return Ending(
+        len(commands), well,
+        "one sentence that names the read-only file system" if well == len(commands) else str(said)
+    )
 
 
 def out_of_memory(place: Place, tries: int, rng: np.random.Generator) -> Ending:
@@ -447,11 +521,17 @@ def out_of_memory(place: Place, tries: int, rng: np.random.Generator) -> Ending:
             child = finish(place.train(folder, *large, "--train_batch_size", 4096), folder, before)
             sentence = child.sentence()
             size = (re.findall(r"--train_batch_size (\d+)", sentence) or [""])[0]
-            again = finish(place.train(folder, *large, "--run_id", "c", "--train_batch_size", size or 2), folder, before)
+            again = finish(
+                place.train(folder, *large, "--run_id", "c", "--train_batch_size", size or 2), folder, before
+            )
             well += "do not fit" in sentence and size != "" and again.wait() == 0
             said.append(size or f"code {child.wait()}: {child.said()}")
             said[-1] += "" if again.wait() == 0 else f" (then code {again.wait()}: {again.said()})"
-    return Ending(tries, well, f"the sentence names a batch that fits (here {', '.join(said)} in place of 4096), and under the same limit it does")
+    return Ending(
+        tries, well,
+        f"the sentence names a batch that fits (here {', '.join(said)} in place of 4096), and under the same "
+        "limit it does"
+    )
 
 
 def not_finite(place: Place, tries: int, rng: np.random.Generator) -> Ending:
@@ -474,10 +554,17 @@ def not_finite(place: Place, tries: int, rng: np.random.Generator) -> Ending:
             state = RunFolder(folder / "a" / "b").load_checkpoint()
             sound = all(v.isfinite().all() for v in state["method"].values() if v.is_floating_point())
             again = finish(place.train(folder, "--reload"), folder)
-            well += "not finite" in sentence and f"step {fatal}:" in sentence and "try a lower lr" in sentence and sound
+            well += (
+                "not finite" in sentence and f"step {fatal}:" in sentence and "try a lower lr" in sentence
+                and sound
+            )
             well -= again.wait() != 0 or run_digest(folder / "a" / "b") != place.run_digest
             said.append(str(state["step"]))
-    return Ending(tries, well, f"one sentence with the step and what to try; the checkpoint from before stays (of steps {', '.join(said)}), and from it the run goes on to the same end")
+    return Ending(
+        tries, well,
+        "one sentence with the step and what to try; the checkpoint from before stays (of steps "
+        f"{', '.join(said)}), and from it the run goes on to the same end"
+    )
 
 
 # ---- interrupted, and two at once ----
@@ -501,10 +588,22 @@ def interrupted(signals: int) -> Callable:
                 done = is_sound(folder / "a" / "b") and bool(sentence) and not leftovers(folder)
                 again = finish(place.train(folder, "--max_steps", "12", "--reload"), folder)
                 step = RunFolder(folder / "a" / "b").load_checkpoint()["step"]
-                good = done and (signals > 1 or "goes on from there" in sentence) and again.wait() == 0 and (step > 12 or run_digest(folder / "a" / "b") == place.run_digest)
+                good = (
+                    done and (signals > 1 or "goes on from there" in sentence) and again.wait() == 0
+                    and (step > 12 or run_digest(folder / "a" / "b") == place.run_digest)
+                )
                 well += good
                 wrong += [] if good else [f"code {child.wait()}: {child.said()}, then {again.said()}"]
-        return Ending(tries, well, "; ".join([f"one sentence and exit code 2, {polite} with a checkpoint of the last step; --reload goes on", *wrong]))
+        return Ending(
+            tries, well,
+            "; ".join(
+                [
+                    (f"one sentence and exit code 2, {polite} with a checkpoint of the last step; --reload "
+                    "goes on"),
+                    *wrong
+                ]
+            )
+        )
 
     return fault
 
@@ -519,7 +618,10 @@ def two_on_one_run(place: Place, tries: int, rng: np.random.Generator) -> Ending
                 time.sleep(rng.uniform(0, 0.1))
             codes = sorted(child.wait() for child in pair)
             refused = [child.sentence() for child in pair if child.code == 2]
-            well += codes == [0, 2] and "another process trains in" in refused[0] and run_digest(folder / "a" / "b") == place.run_digest
+            well += (
+                codes == [0, 2] and "another process trains in" in refused[0]
+                and run_digest(folder / "a" / "b") == place.run_digest
+            )
     return Ending(tries, well, "one trains and ends as if alone; the other is refused with one sentence")
 
 
@@ -529,10 +631,17 @@ def two_on_one_data_file(place: Place, tries: int, rng: np.random.Generator) -> 
         with place.scratch() as folder:
             words = (["--source", "rendered"], ["--from", place.folder / "mpi3d_toy.npz"])[number % 2]
             name = ("mpi3d", "mpi3d_toy")[number % 2]
-            pair = [Child(["download", name, folder / "d", 3, *words], folder / f"log{which}.txt") for which in range(2)]
+            pair = [
+                Child(["download", name, folder / "d", 3, *words], folder / f"log{which}.txt")
+                for which in range(2)
+            ]
             codes, made = [child.wait() for child in pair], list((folder / "d").iterdir())
-            well += codes == [0, 0] and len(made) == 1 and images_digest(made[0]) == place.digests[made[0].name]
-    return Ending(tries, well, "one makes it, the other waits and takes it; nothing else is left in the folder")
+            well += (
+                codes == [0, 0] and len(made) == 1 and images_digest(made[0]) == place.digests[made[0].name]
+            )
+    return Ending(
+        tries, well, "one makes it, the other waits and takes it; nothing else is left in the folder"
+    )
 
 
 # ---- time and place ----
@@ -560,10 +669,21 @@ def moved(place: Place, tries: int, rng: np.random.Generator) -> Ending:
         shutil.copytree(place.data, folder / "elsewhere" / "data")
         shutil.move(folder / "a" / "b", folder / "elsewhere" / "runs" / "other")
         where = ["--data_path", folder / "elsewhere" / "data"]
-        looked = finish(["evaluate", "byol", "linear_probe", "--run_path", folder / "elsewhere" / "runs" / "other", *where], folder)
-        moved_to = ["--root_path", folder / "elsewhere", "--exp_name", "runs", "--run_id", "other", "--reload", *where]
+        looked = finish(
+            [
+                "evaluate", "byol", "linear_probe", "--run_path", folder / "elsewhere" / "runs" / "other",
+                *where
+            ],
+            folder
+        )
+        moved_to = [
+            "--root_path", folder / "elsewhere", "--exp_name", "runs", "--run_id", "other", "--reload", *where
+        ]
         again = finish([*place.train(folder), *moved_to], folder)
-        well = halves.wait() == looked.wait() == again.wait() == 0 and run_digest(folder / "elsewhere" / "runs" / "other") == place.run_digest
+        well = (
+            halves.wait() == looked.wait() == again.wait() == 0
+            and run_digest(folder / "elsewhere" / "runs" / "other") == place.run_digest
+        )
     return Ending(1, int(well), "evaluated there, and went on there to the same result")
 
 
@@ -574,15 +694,25 @@ def other_versions(place: Place, tries: int, rng: np.random.Generator) -> Ending
             shutil.copytree(place.run, folder / "a" / "b", dirs_exist_ok=True)
             state = torch.load(folder / "a" / "b" / "last.ckpt", weights_only=True)
             torch.save(state | {"version": version}, folder / "a" / "b" / "last.ckpt")
-            for words in (place.train(folder, "--reload", "--max_steps", 20), ["evaluate", "byol", "linear_probe", "--run_path", folder / "a" / "b"]):
+            for words in (
+                place.train(folder, "--reload", "--max_steps", 20),
+                ["evaluate", "byol", "linear_probe", "--run_path", folder / "a" / "b"]
+            ):
                 well += f"has version {version}, not 1" in finish(words, folder).sentence()
         # before there were checksums
         shutil.copytree(place.run, folder / "a" / "b", dirs_exist_ok=True)
         config = json.loads((folder / "a" / "b" / "config.json").read_text())
         del config["checksum"], config["training"]["snapshot_every"]
         (folder / "a" / "b" / "config.json").write_text(json.dumps(config))
-        well += finish(["evaluate", "byol", "linear_probe", "--run_path", folder / "a" / "b", "--data_path", place.data], folder).wait() == 0
-    return Ending(5, well, "a checkpoint of another version is refused, with its version named; a run from before there were checksums is read")
+        well += finish(
+            ["evaluate", "byol", "linear_probe", "--run_path", folder / "a" / "b", "--data_path", place.data],
+            folder
+        ).wait() == 0
+    return Ending(
+        5, well,
+        "a checkpoint of another version is refused, with its version named; a run from before there were "
+        "checksums is read"
+    )
 
 
 # ---- all of them ----
@@ -637,8 +767,13 @@ def table_of(names: list[str], quick: bool) -> pd.DataFrame:
                 ending = Ending(0, 0, "left out: a file system of its own can only be mounted by root")
             else:
                 ending = fault.cause(place, fault.quick if quick else fault.tries, rng)
-            row = {"what": fault.name, "tries": ending.tries, "ended well": ending.well, "what happened": ending.what.replace(scratch, "FOLDER")}
-            rows.append(row | {"seconds": round(time.monotonic() - begun), "command": f"python tests/faults.py {key}"})
+            row = {
+                "what": fault.name, "tries": ending.tries, "ended well": ending.well,
+                "what happened": ending.what.replace(scratch, "FOLDER")
+            }
+            rows.append(
+                row | {"seconds": round(time.monotonic() - begun), "command": f"python tests/faults.py {key}"}
+            )
             print(" | ".join(str(value) for value in rows[-1].values()), flush=True)
     return pd.DataFrame(rows)
 
@@ -651,13 +786,19 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if unknown := set(args.names) - set(FAULTS):
         parser.error(f"there is no fault {min(unknown)}: it can be {', '.join(FAULTS)}")
-    table = table_of(args.names or [name for name, fault in FAULTS.items() if fault.quick or not args.quick], args.quick)
+    table = table_of(
+        args.names or [name for name, fault in FAULTS.items() if fault.quick or not args.quick], args.quick
+    )
     out = args.out or (None if args.quick else RESULTS / "faults.csv")
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         if args.names and out.exists():  # these rows alone are new
             before = pd.read_csv(out)
-            table = pd.concat([before.set_index("what").drop(table["what"], errors="ignore").reset_index(), table])
-            table = table.set_index("what").reindex([f.name for f in FAULTS.values() if f.name in set(table["what"])]).reset_index()
+            table = pd.concat(
+                [before.set_index("what").drop(table["what"], errors="ignore").reset_index(), table]
+            )
+            table = table.set_index("what").reindex(
+                [f.name for f in FAULTS.values() if f.name in set(table["what"])]
+            ).reset_index()
         table.to_csv(out, index=False)
     sys.exit(0 if (table["tries"] == table["ended well"]).all() else 1)

@@ -1,6 +1,8 @@
-"""MPI3D at its full size, by hand: an imitated archive of 1,036,800 images is converted, and the peak of memory is shown.
+"""MPI3D at its full size, by hand: an imitated archive of 1,036,800 images is converted, and the peak of
+memory is shown.
 
-`python tests/full_size.py FOLDER` needs some minutes and 3 GB of disk; the archive is one swing of the arm, again and again.
+`python tests/full_size.py FOLDER` needs some minutes and 3 GB of disk; the archive is one swing of the arm,
+again and again.
 """
 
 import resource
@@ -39,7 +41,8 @@ if __name__ == "__main__":
     if not archive.exists():
         imitate(archive)
     print(
-        f"archive: {archive.stat().st_size / 1e9:.2f} GB, {len(mpi3d.FACTORS) * 64 * 64 * 3 / 1e9:.1f} GB unpacked"
+        f"archive: {archive.stat().st_size / 1e9:.2f} GB, {len(mpi3d.FACTORS) * 64 * 64 * 3 / 1e9:.1f} GB "
+        "unpacked"
     )
     start = time.perf_counter()
     command = [

@@ -1,6 +1,8 @@
-"""Mutated files and bad options: each has to end in the right result or in one sentence. `make fuzz` tries thousands.
+"""Mutated files and bad options: each has to end in the right result or in one sentence. `make fuzz` tries
+thousands.
 
-Commands run in a worker process, many to a process; a worker that dies or hangs is a failure, and is replaced."""
+Commands run in a worker process, many to a process; a worker that dies or hangs is a failure, and is
+replaced."""
 
 import argparse
 import contextlib
@@ -37,13 +39,21 @@ SEED = 0
 SECONDS = 60  # that a command may take
 MEMORY = 12 * 2**30  # bytes of addresses that a worker may have
 GRID = mpi3d.Factors(mpi3d.NAMES, (6, 6, 1, 2, 1, 1, 6), mpi3d.CLASSES)
-SMALL = dict(n_groups=4, n_symbols=3, h_dim=4, feature_dim=8, train_batch_size=16, n_sub_train=60, n_sub_test=40, figures=False)
+SMALL = dict(
+    n_groups=4, n_symbols=3, h_dim=4, feature_dim=8, train_batch_size=16, n_sub_train=60, n_sub_test=40,
+    figures=False
+)
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
 
 
 def words_of(options: dict[str, Any]) -> list[str]:
     "Options as a command line has them."
-    return [word for name, value in options.items() for word in ([f"--{'no_' * (not value)}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)])]
+    return [
+        word for name, value in options.items()
+        for word in (
+            [f"--{'no_' * (not value)}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+        )
+    ]
 
 
 # ---- what is mutated ----
@@ -55,20 +65,26 @@ def tell_small() -> None:
 
 
 def make_data(folder: Path) -> None:
-    "Everything undisturbed: an archive, its data file, a run of two steps, that run two steps later, a folder of pictures."
+    """Everything undisturbed: an archive, its data file, a run of two steps, that run two steps later, a
+    folder of pictures."""
     tell_small()
     folder.mkdir(parents=True, exist_ok=True)
     pictures = mpi3d.draw(GRID.values(np.arange(len(GRID))), GRID).numpy()
     np.savez_compressed(folder / "mpi3d_toy.npz", images=pictures)
     datasets.build_file("mpi3d_toy", folder / "data", archive=folder / "mpi3d_toy.npz")
-    places = dict(dataset="mpi3d_toy", dataset_K=3, data_path=str(folder / "data"), root_path=str(folder), exp_name="runs")
+    places = dict(
+        dataset="mpi3d_toy", dataset_K=3, data_path=str(folder / "data"), root_path=str(folder),
+        exp_name="runs"
+    )
     options = SMALL | places | dict(show_progress=False, log_every=1)
     run = train("byol", run_id="run", max_steps=2, **options)
     shutil.copytree(run.path, folder / "runs" / "later")
     train("byol", run_id="later", max_steps=4, reload=True, **options)
     for number, picture in enumerate(pictures[:8]):
         (folder / "pictures" / str(number % 2)).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / "pictures" / str(number % 2) / f"{number}.{'jpg' if number > 5 else 'png'}")
+        Image.fromarray(picture).save(
+            folder / "pictures" / str(number % 2) / f"{number}.{'jpg' if number > 5 else 'png'}"
+        )
 
 
 def flip_bit(data: bytearray, rng: np.random.Generator) -> None:
@@ -122,12 +138,21 @@ def swap_blocks(data: bytearray, rng: np.random.Generator) -> None:
 
 
 def something_else(data: bytearray, rng: np.random.Generator) -> None:
-    others = (b"", b"\n", b"\0" * 5000, b"PK\x05\x06" + bytes(18), b"{}", b"[]", b"null", b"\x89HDF\r\n\x1a\n", b"\x89PNG\r\n\x1a\n", rng.bytes(999))
+    others = (
+        b"", b"\n", b"\0" * 5000, b"PK\x05\x06" + bytes(18), b"{}", b"[]", b"null", b"\x89HDF\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n", rng.bytes(999)
+    )
     data[:] = others[rng.integers(len(others))]
 
 
-BINARY = (flip_bit, flip_bytes, flip_in_head, flip_in_tail, cut, grow, zero_block, insert_bytes, drop_block, swap_blocks, something_else)
-WORDS = ("nan", "1e999", "-1", "0", '""', "null", "[]", "{}", "true", "99999999999999999999999", "1.5", '"\\ud800"', "'", ",", '"', "\0", "[" * 5000, "é")
+BINARY = (
+    flip_bit, flip_bytes, flip_in_head, flip_in_tail, cut, grow, zero_block, insert_bytes, drop_block,
+    swap_blocks, something_else
+)
+WORDS = (
+    "nan", "1e999", "-1", "0", '""', "null", "[]", "{}", "true", "99999999999999999999999", "1.5",
+    '"\\ud800"', "'", ",", '"', "\0", "[" * 5000, "é"
+)
 
 
 def new_word(data: bytearray, rng: np.random.Generator) -> None:
@@ -158,7 +183,9 @@ def checked_config(file: Path, rng: np.random.Generator) -> str:
     "One value of a configuration that has no checksum becomes something that it cannot be."
     config = json.loads(file.read_text())
     del config["checksum"], config["versions"]
-    parts = [(config, name) for name in sorted(config)] + [(config[component], name) for component in COMPONENTS for name in sorted(config[component])]
+    parts = [(config, name) for name in sorted(config)] + [
+        (config[component], name) for component in COMPONENTS for name in sorted(config[component])
+    ]
     part, name = parts[rng.integers(len(parts))]
     if name != "select_on":
         others = (None, [], {}, "surely not", float("nan"))
@@ -175,12 +202,18 @@ def checked_checkpoint(file: Path, rng: np.random.Generator) -> str:
     weights = state["method"]
     name = sorted(weights)[rng.integers(len(weights))]
     ways: dict[str, Callable[[], Any]] = {
-        "no version": lambda: state.pop("version"), "no weights": lambda: state.pop("method"), "no optimizer": lambda: state.pop("optimizer"),
-        "older version": lambda: state.update(version=0), "newer version": lambda: state.update(version=99), "no step": lambda: state.pop("step"),
-        "version in words": lambda: state.update(version="one"), "step in words": lambda: state.update(step="two"), "step below 0": lambda: state.update(step=-3),
-        "weights are a list": lambda: state.update(method=[1, 2]), "a weight is missing": lambda: weights.pop(name), "a weight is a word": lambda: weights.update({name: "0"}),
-        "a weight too many": lambda: weights.update(more=torch.zeros(3)), "a weight of another shape": lambda: weights.update({name: torch.zeros(7, 7)}),
-    }  # fmt: skip
+        "no version": lambda: state.pop("version"), "no weights": lambda: state.pop("method"),
+        "no optimizer": lambda: state.pop("optimizer"),
+        "older version": lambda: state.update(version=0), "newer version": lambda: state.update(version=99),
+        "no step": lambda: state.pop("step"),
+        "version in words": lambda: state.update(version="one"),
+        "step in words": lambda: state.update(step="two"), "step below 0": lambda: state.update(step=-3),
+        "weights are a list": lambda: state.update(method=[1, 2]),
+        "a weight is missing": lambda: weights.pop(name),
+        "a weight is a word": lambda: weights.update({name: "0"}),
+        "a weight too many": lambda: weights.update(more=torch.zeros(3)),
+        "a weight of another shape": lambda: weights.update({name: torch.zeros(7, 7)}),
+    }
     way = sorted(ways)[rng.integers(len(ways))]
     ways[way]()
     torch.save(state, file)
@@ -220,17 +253,23 @@ def checked_data(file: Path, rng: np.random.Generator) -> str:
             opened.attrs[attribute] = [-1.5, 3] if rng.integers(2) else "surely not"
         elif way == 6:
             opened["factors"][int(rng.integers(len(values)))] += 1
-    return ("no table", "shorter table", "table of words", "table elsewhere", "no attribute", "another attribute", "another factor")[way]
+    return (
+        "no table", "shorter table", "table of words", "table elsewhere", "no attribute", "another attribute",
+        "another factor"
+    )[way]
 
 
 def checked_archive(file: Path, rng: np.random.Generator) -> str:
     "An archive that zip finds in order and something wrong inside."
     images = np.load(file)["images"]
     ways = {
-        "objects": np.array([{"not": "images"}] * len(images), dtype=object), "words": np.full(len(images), "word"), "numbers": np.float32(3),
-        "fewer": images[:-1], "Fortran": np.asfortranarray(images), "floats": images / 255, "grey": images[..., 0], "shuffled": rng.permutation(images),
-        "none": images[:0], "dates": np.zeros(images.shape, "M8[s]"), "records": np.zeros(images.shape, [("a", "u1")]),
-    }  # fmt: skip
+        "objects": np.array([{"not": "images"}] * len(images), dtype=object),
+        "words": np.full(len(images), "word"), "numbers": np.float32(3),
+        "fewer": images[:-1], "Fortran": np.asfortranarray(images), "floats": images / 255,
+        "grey": images[..., 0], "shuffled": rng.permutation(images),
+        "none": images[:0], "dates": np.zeros(images.shape, "M8[s]"),
+        "records": np.zeros(images.shape, [("a", "u1")]),
+    }
     way = sorted(ways)[rng.integers(len(ways))]
     np.savez(file, images=ways[way])
     return way
@@ -255,17 +294,29 @@ def bad_picture(folder: Path, rng: np.random.Generator) -> str:
         image.save(file, as_format, **options)
 
     ways: dict[str, Callable[[], Any]] = {
-        "bytes": lambda: mutate_bytes(file, rng, BINARY), "cut": lambda: mutate_bytes(file, rng, (cut,)), "flipped": lambda: mutate_bytes(file, rng, (flip_bytes,)),
-        "empty": lambda: file.write_bytes(b""), "text": lambda: file.write_text("no picture"), "wrong extension": lambda: saved("BMP"),
-        "animated": lambda: saved("GIF", save_all=True, append_images=[picture.rotate(90)]), "16 bits": lambda: saved("PNG", Image.fromarray(grey16)),
-        "floats": lambda: saved("TIFF", Image.fromarray(np.asarray(picture.convert("L")).astype(np.float32))), "palette": lambda: saved("PNG", picture.convert("P")),
-        "transparent": lambda: saved("PNG", picture.convert("RGBA")), "one pixel": lambda: saved("PNG", picture.resize((1, 1))),
-        "flat": lambda: saved("PNG", picture.resize((3000, 1))), "huge": lambda: saved("PNG", Image.new("1", (2**15, 2**14))),
-        "PostScript": lambda: file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"), "icon": lambda: saved("ICO"),
-        "link outside": lambda: (picture.save(outside), link(outside)), "link to nothing": lambda: link(folder / "nothing.png"), "link to itself": lambda: link(file),
-        "link to a folder": lambda: link(folder), "folder": lambda: (file.unlink(), file.mkdir()), "CMYK": lambda: saved("JPEG", picture.convert("CMYK")),
-        "another depth": lambda: file.rename(folder / file.name), "odd name": lambda: file.rename(file.with_name("ü\n '\"$(x).png")),
-    }  # fmt: skip
+        "bytes": lambda: mutate_bytes(file, rng, BINARY), "cut": lambda: mutate_bytes(file, rng, (cut,)),
+        "flipped": lambda: mutate_bytes(file, rng, (flip_bytes,)),
+        "empty": lambda: file.write_bytes(b""), "text": lambda: file.write_text("no picture"),
+        "wrong extension": lambda: saved("BMP"),
+        "animated": lambda: saved("GIF", save_all=True, append_images=[picture.rotate(90)]),
+        "16 bits": lambda: saved("PNG", Image.fromarray(grey16)),
+        "floats": lambda: saved("TIFF", Image.fromarray(np.asarray(picture.convert("L")).astype(np.float32))),
+        "palette": lambda: saved("PNG", picture.convert("P")),
+        "transparent": lambda: saved("PNG", picture.convert("RGBA")),
+        "one pixel": lambda: saved("PNG", picture.resize((1, 1))),
+        "flat": lambda: saved("PNG", picture.resize((3000, 1))),
+        "huge": lambda: saved("PNG", Image.new("1", (2**15, 2**14))),
+        "PostScript": lambda: file.write_bytes(
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
+        ),
+        "icon": lambda: saved("ICO"),
+        "link outside": lambda: (picture.save(outside), link(outside)),
+        "link to nothing": lambda: link(folder / "nothing.png"), "link to itself": lambda: link(file),
+        "link to a folder": lambda: link(folder), "folder": lambda: (file.unlink(), file.mkdir()),
+        "CMYK": lambda: saved("JPEG", picture.convert("CMYK")),
+        "another depth": lambda: file.rename(folder / file.name),
+        "odd name": lambda: file.rename(file.with_name("ü\n '\"$(x).png")),
+    }
     way = sorted(ways)[rng.integers(len(ways))]
     ways[way]()
     return way
@@ -278,7 +329,8 @@ class Case(NamedTuple):
     "One mutated input, and the command that reads it."
 
     mutation: str
-    words: list[str]  # of the command line; the first may be `from_folder`, which is no command but a function
+    # of the command line; the first may be `from_folder`, which is no command but a function
+    words: list[str]
     inputs: list[Path]  # files that it must leave as they are
     right: Callable[[], bool]  # whether what it made is right, if it says that all is well
 
@@ -301,36 +353,58 @@ def evaluation_case(original: Path, folder: Path, change: Callable[[Path, Path],
     shutil.copytree(original / "data", folder / "data")
     (folder / "run" / "probes.csv").unlink()  # the table of an earlier evaluation
     mutation = change(folder / "run", folder / "data")
-    words = ["evaluate", "byol", "linear_probe", "--run_path", str(folder / "run"), "--data_path", str(folder / "data"), *more]
+    words = [
+        "evaluate", "byol", "linear_probe", "--run_path", str(folder / "run"), "--data_path",
+        str(folder / "data"), *more
+    ]
     inputs = [file for file in folder.rglob("*") if file.is_file() and file.name != "probes.csv"]
     reference = original / "runs" / "run" / ("best.csv" if "best" in more else "probes.csv")
     where = (folder / "run", folder / "data"), (original / "runs" / "run", original / "data")
-    return Case(mutation, words, inputs, lambda: same_scores(folder / "run" / "probes.csv", reference) and same_content(*where, "best" in more))
+    return Case(
+        mutation, words, inputs,
+        lambda: same_scores(folder / "run" / "probes.csv", reference) and same_content(*where, "best" in more)
+    )
 
 
 def same_content(here: tuple[Path, Path], there: tuple[Path, Path], best: bool) -> bool:
     "Whether a run's weights and its data are read as those of another, down to what no probe looks at."
-    (now, then) = (RunFolder(run).load_best() if best else RunFolder(run).load_checkpoint()["method"] for run, _ in (here, there))
+    (now, then) = (
+        RunFolder(run).load_best() if best else RunFolder(run).load_checkpoint()["method"]
+        for run, _ in (here, there)
+    )
     one, other = (datasets.FactorDataset(data / "mpi3d_toy_original.h5") for _, data in (here, there))
-    tables = np.array_equal(one.values, other.values) and np.array_equal(one.moments, other.moments) and one.factors == other.factors
+    tables = (
+        np.array_equal(one.values, other.values) and np.array_equal(one.moments, other.moments)
+        and one.factors == other.factors
+    )
     try:
         images = torch.equal(one.images(slice(None)), other.images(slice(None)))
     except ValueError:  # a chunk that the command did not need: who needs it is told
         images = True
-    return tables and images and now.keys() == then.keys() and all(torch.equal(now[name], then[name]) for name in then)
+    return (
+        tables and images and now.keys() == then.keys()
+        and all(torch.equal(now[name], then[name]) for name in then)
+    )
 
 
 def reload_case(original: Path, folder: Path, change: Callable[[Path], str]) -> Case:
-    "Goes on with a run whose files were changed. It is right if the weights are those of the run that went on undisturbed."
+    """Goes on with a run whose files were changed. It is right if the weights are those of the run that went
+    on undisturbed."""
     run = folder / "runs" / "run"
     shutil.copytree(original / "runs" / "run", run)
     mutation = change(run)
-    options = SMALL | dict(dataset="mpi3d_toy", dataset_K=3, data_path=original / "data", root_path=folder, exp_name="runs", run_id="run")
+    options = SMALL | dict(
+        dataset="mpi3d_toy", dataset_K=3, data_path=original / "data", root_path=folder, exp_name="runs",
+        run_id="run"
+    )
     words = ["train", "byol", "--reload", "--max_steps", "4", "--log_every", "1", *words_of(options)]
 
     def right() -> bool:
         now, then = (RunFolder(path).load_checkpoint() for path in (run, original / "runs" / "later"))
-        return now["step"] == then["step"] and all(torch.equal(now["method"][name], value) for name, value in then["method"].items())
+        return (
+            now["step"] == then["step"]
+            and all(torch.equal(now["method"][name], value) for name, value in then["method"].items())
+        )
 
     return Case(mutation, words, [], right)
 
@@ -343,28 +417,48 @@ def archive_case(original: Path, folder: Path, change: Callable[[Path], str]) ->
     mutation = change(archive)
 
     def right() -> bool:
-        made, reference = (datasets.FactorDataset(path / "data" / "mpi3d_toy_original.h5") for path in (folder, original))
+        made, reference = (
+            datasets.FactorDataset(path / "data" / "mpi3d_toy_original.h5") for path in (folder, original)
+        )
         return torch.equal(made.images(slice(None)), reference.images(slice(None)))
 
-    return Case(mutation, ["download", "mpi3d_toy", str(folder / "data"), "3", "--from", str(archive)], [archive], right)
+    return Case(
+        mutation, ["download", "mpi3d_toy", str(folder / "data"), "3", "--from", str(archive)], [archive],
+        right
+    )
 
 
 def pictures_case(original: Path, folder: Path, rng: np.random.Generator, large: bool) -> Case:
-    "Reads a folder with a bad picture: as a data set, or to pretrain on. It is right if there is a data file, or a run."
+    """Reads a folder with a bad picture: as a data set, or to pretrain on. It is right if there is a data
+    file, or a run."""
     pictures = folder / "pictures"
     shutil.copytree(original / "pictures", pictures)
     mutation = bad_picture(pictures, rng)
     inputs = [file for file in pictures.rglob("*") if file.is_file() and not file.is_symlink()]
     if not large:
         made = folder / "made.h5"
-        return Case(mutation, ["from_folder", str(pictures), str(made)], inputs, lambda: len(datasets.FactorDataset(made)) >= 7)
-    size = dict(image_size=16, encoder="ResNet10", n_groups=4, n_symbols=3, projector_hidden=8, projection_dim=8, predictor_hidden=8, train_batch_size=4)
-    words = ["pretrain", "byol", "--dataset", "folder", "--data_path", str(pictures), "--root_path", str(folder), "--run_id", "run", "--max_steps", "2"]
+        return Case(
+            mutation, ["from_folder", str(pictures), str(made)], inputs,
+            lambda: len(datasets.FactorDataset(made)) >= 7
+        )
+    size = dict(
+        image_size=16, encoder="ResNet10", n_groups=4, n_symbols=3, projector_hidden=8, projection_dim=8,
+        predictor_hidden=8, train_batch_size=4
+    )
+    words = [
+        "pretrain", "byol", "--dataset", "folder", "--data_path", str(pictures), "--root_path", str(folder),
+        "--run_id", "run", "--max_steps", "2"
+    ]
     words += [*words_of(size), "--workers", "0", "--optimizer", "SGD", "--precision", "fp32"]
-    return Case(mutation, words, inputs, lambda: RunFolder(folder / "pretrain" / "run").load_checkpoint()["step"] == 2)
+    return Case(
+        mutation, words, inputs, lambda: RunFolder(folder / "pretrain" / "run").load_checkpoint()["step"] == 2
+    )
 
 
-NUMBERS = ("-1", "0", "1.5", "nan", "inf", "-inf", "many", "", "99999999999999999999", "-99999999999999999999", "1e3", "1e400", "1e-400", "1000000000", "4611686018427387904", " 7", "0x10", "1,5", "1 2")
+NUMBERS = (
+    "-1", "0", "1.5", "nan", "inf", "-inf", "many", "", "99999999999999999999", "-99999999999999999999",
+    "1e3", "1e400", "1e-400", "1000000000", "4611686018427387904", " 7", "0x10", "1,5", "1 2"
+)
 TEXTS = ("", "nowhere", "../..", "a\nb", "x" * 5000, "ü", "/dev/null", "-5", "--lr", "None", "%s%n", "a\0b")
 # with a value that is out of proportion these do what was asked, and it takes for ever
 ENDLESS = {"max_steps", "queue_size", "warm_up_batches", "accumulate", "projector_depth"}
@@ -377,12 +471,18 @@ def option_words() -> list[tuple[str, str, str]]:
     for command, options in (
         ("train byol", general | method_options("byol")),
         *((f"train {method}", method_options(method)) for method in METHODS if method != "byol"),
-        ("evaluate byol linear_probe", options_of(linear_probe) | {"checkpoint": general["select_on"], "data_path": general["exp_name"]}),
+        (
+            "evaluate byol linear_probe",
+            options_of(linear_probe) | {"checkpoint": general["select_on"], "data_path": general["exp_name"]}
+        ),
     ):
         seen = {name for said, name, _ in found if said.startswith("train") and command.startswith("train")}
         for name, option in options.items():
             values = ("5",) if option.kind is bool else TEXTS if option.kind is str else NUMBERS
-            found += [(command, name, value) for value in values if name not in seen and not (name in ENDLESS and len(value) > 9)]
+            found += [
+                (command, name, value) for value in values
+                if name not in seen and not (name in ENDLESS and len(value) > 9)
+            ]
     return found
 
 
@@ -395,9 +495,15 @@ def option_case(original: Path, folder: Path, command: str, name: str, value: st
         options = dict(run_path=folder / "run", data_path=original / "data")
         table = folder / "run" / "probes.csv"
     else:
-        options, table = SMALL | places | dict(max_steps=1, dataset="mpi3d_toy", dataset_K=3, exp_name="a", run_id="b"), folder / "a" / "b" / "probes.csv"
+        options, table = (
+            SMALL | places | dict(max_steps=1, dataset="mpi3d_toy", dataset_K=3, exp_name="a", run_id="b"),
+            folder / "a" / "b" / "probes.csv"
+        )
     given = [f"--{name}={value}"]
-    words = [*command.split(), *words_of({key: v for key, v in options.items() if key != name}), *given, *(["--final_eval_only"] if "train" in command else [])]
+    words = [
+        *command.split(), *words_of({key: v for key, v in options.items() if key != name}), *given,
+        *(["--final_eval_only"] if "train" in command else [])
+    ]
 
     def right() -> bool:
         elsewhere = Path(value) / "a" / "b" / "probes.csv" if name == "root_path" else None
@@ -413,12 +519,17 @@ def case_of(kind: str, number: int, original: Path, folder: Path) -> Case:
     structural = number % 3 == 2
 
     def bytes_or(checked: Callable, ways: tuple[Callable, ...]) -> Callable[[Path], str]:
-        return (lambda file: checked(file, rng)) if structural else (lambda file: mutate_bytes(file, rng, ways))
+        return (
+            (lambda file: checked(file, rng)) if structural else (lambda file: mutate_bytes(file, rng, ways))
+        )
 
     data, ckpt, best, config, npz = (
-        bytes_or(checked, ways) for checked, ways in (
-            (checked_data, BINARY), (checked_checkpoint, BINARY), (checked_weights, BINARY), (checked_config, TEXT), (checked_archive, BINARY))
-    )  # fmt: skip
+        bytes_or(checked, ways)
+        for checked, ways in (
+            (checked_data, BINARY), (checked_checkpoint, BINARY), (checked_weights, BINARY),
+            (checked_config, TEXT), (checked_archive, BINARY)
+        )
+    )
     if kind == "HDF5 data":
         return evaluation_case(original, folder, lambda run, where: data(where / "mpi3d_toy_original.h5"))
     if kind == "last.ckpt":
@@ -426,7 +537,9 @@ def case_of(kind: str, number: int, original: Path, folder: Path) -> Case:
             return reload_case(original, folder, lambda run: ckpt(run / "last.ckpt"))
         return evaluation_case(original, folder, lambda run, where: ckpt(run / "last.ckpt"))
     if kind == "best.safetensors":
-        return evaluation_case(original, folder, lambda run, where: best(run / "best.safetensors"), "--checkpoint", "best")
+        return evaluation_case(
+            original, folder, lambda run, where: best(run / "best.safetensors"), "--checkpoint", "best"
+        )
     if kind == "config.json":
         return evaluation_case(original, folder, lambda run, where: config(run / "config.json"))
     if kind == "metrics.csv":
@@ -442,9 +555,10 @@ def case_of(kind: str, number: int, original: Path, folder: Path) -> Case:
 
 
 KINDS = {  # and how many of each `make fuzz` tries
-    "HDF5 data": 500, "npz archive": 400, "last.ckpt": 300, "best.safetensors": 200, "config.json": 300, "metrics.csv": 150, "folder of images": 250,
+    "HDF5 data": 500, "npz archive": 400, "last.ckpt": 300, "best.safetensors": 200, "config.json": 300,
+    "metrics.csv": 150, "folder of images": 250,
     "command-line option": 0,  # all there are
-}  # fmt: skip
+}
 
 
 # ---- running ----
@@ -455,7 +569,8 @@ def answer(words: list[str]) -> tuple[int | str, str]:
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         try:
-            if words[0] == "from_folder":  # the function that notebooks call: an error of these kinds is its sentence
+            # the function that notebooks call: an error of these kinds is its sentence
+            if words[0] == "from_folder":
                 try:
                     datasets.from_folder(*words[1:])
                     code = 0
@@ -473,12 +588,18 @@ def answer(words: list[str]) -> tuple[int | str, str]:
 
 def verdict(case: Case, code: int | str, said: str, before: dict[Path, str]) -> str:
     "`right`, `one sentence`, or what is wrong."
-    lines = [line for line in (part.rsplit("\r", 1)[-1].strip() for part in said.split("\n")) if line and not re.search(r"\d+%\||/s\]$", line)]
+    lines = [
+        line for line in (part.rsplit("\r", 1)[-1].strip() for part in said.split("\n"))
+        if line and not re.search(r"\d+%\||/s\]$", line)
+    ]
     if {path: file_digest(path) for path in case.inputs} != before:
         return "an input file was changed"
     if code == 0:
         return "right" if case.right() else "a wrong result"
-    if code == 2 and len(lines) == 1 and lines[0].startswith("soft-ssl: ") and "Traceback" not in said and len(lines[0]) < 6000:
+    if (
+        code == 2 and len(lines) == 1 and lines[0].startswith("soft-ssl: ") and "Traceback" not in said
+        and len(lines[0]) < 6000
+    ):
         return "one sentence"
     return f"code {code}, {len(lines)} lines: {' / '.join(lines)[:300]}"
 
@@ -488,7 +609,8 @@ def work(pipe: Any, original: Path, scratch: Path) -> None:
     tell_small()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     os.environ["SOFT_SSL_CHECKPOINT_SECONDS"] = "1000"
-    below = scratch / f"{os.getpid()}" / "where" / "it" / "runs"  # an option may name a folder beside the program, or above it
+    # an option may name a folder beside the program, or above it
+    below = scratch / f"{os.getpid()}" / "where" / "it" / "runs"
     below.mkdir(parents=True)
     os.chdir(below)
     while (asked := pipe.recv()) is not None:
@@ -535,7 +657,10 @@ def fuzz(numbers: dict[str, range], scratch: Path) -> Iterator[tuple[str, int, s
     "Runs cases of each kind: kind, number, mutation, verdict, what was said."
     original = scratch / "original"
     make_data(original)
-    best = [*["evaluate", "byol", "linear_probe", "--checkpoint", "best", "--run_path"], str(original / "runs" / "run")]
+    best = [
+        *["evaluate", "byol", "linear_probe", "--checkpoint", "best", "--run_path"],
+        str(original / "runs" / "run")
+    ]
     kept = (original / "runs" / "run" / "probes.csv").read_bytes()
     assert answer(best)[0] == 0
     shutil.copy(original / "runs" / "run" / "probes.csv", original / "runs" / "run" / "best.csv")
@@ -564,17 +689,24 @@ def run_all(numbers: dict[str, range], verbose: bool = True) -> tuple[pd.DataFra
                 failures.append(f"{kind} {number} ({mutation}): {ending} [{said!r}]")
                 if verbose:
                     print(failures[-1], flush=True)
-            rows.append((kind, mutation, ending if ending in ("right", "one sentence") else "failed", time.monotonic() - begun))
+            rows.append(
+                (
+                    kind, mutation, ending if ending in ("right", "one sentence") else "failed",
+                    time.monotonic() - begun
+                )
+            )
             begun = time.monotonic()
     table = pd.DataFrame(rows, columns=["kind", "mutation", "ending", "seconds"])
     summary = []
     for kind, part in table.groupby("kind", sort=False):
         counts = part["ending"].value_counts()
         summary.append({
-            "what": f"mutated {kind}" if "option" not in kind else "bad command-line option", "tries": len(part), "right result": counts.get("right", 0),
-            "one sentence": counts.get("one sentence", 0), "failed": counts.get("failed", 0), "seconds": round(part["seconds"].sum()),
+            "what": f"mutated {kind}" if "option" not in kind else "bad command-line option",
+            "tries": len(part), "right result": counts.get("right", 0),
+            "one sentence": counts.get("one sentence", 0), "failed": counts.get("failed", 0),
+            "seconds": round(part["seconds"].sum()),
             "command": f"python tests/fuzz.py --kind '{kind}'",
-        })  # fmt: skip
+        })
     return pd.DataFrame(summary), failures
 
 
@@ -595,5 +727,7 @@ if __name__ == "__main__":
         file = RESULTS / "fuzz.csv"
         RESULTS.mkdir(parents=True, exist_ok=True)
         before = pd.read_csv(file) if file.exists() else table[:0]
-        pd.concat([before[~before["what"].isin(table["what"])], table], ignore_index=True).to_csv(file, index=False)
+        pd.concat(
+            [before[~before["what"].isin(table["what"])], table], ignore_index=True
+        ).to_csv(file, index=False)
     sys.exit(1 if failures else 0)

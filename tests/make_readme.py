@@ -1,4 +1,5 @@
-"README.md from nbs/index.ipynb. Without an argument it writes the file; with `--check` it says whether it is current."
+"""README.md from nbs/index.ipynb. Without an argument it writes the file; with `--check` it says whether it
+is current."""
 
 import re
 import sys
@@ -24,8 +25,12 @@ def readme() -> str:
     "The home page as Markdown: cells marked `#| hide` left out, links and pictures seen from the top folder."
     notebook = nbformat.read(TOP / "nbs" / "index.ipynb", as_version=4)
     for number, cell in enumerate(notebook.cells):
-        if "data-instrument" in str(cell.get("outputs")):  # there is nothing to move on a code host: a picture of it, which leads to the site
-            notebook.cells[number] = nbformat.v4.new_markdown_cell(f"[![The instrument: sliders and a sprite, its code as a map of groups and symbols, and the picture decoded from it](images/instrument.png)]({site()})")
+        # there is nothing to move on a code host: a picture of it, which leads to the site
+        if "data-instrument" in str(cell.get("outputs")):
+            notebook.cells[number] = nbformat.v4.new_markdown_cell(
+                "[![The instrument: sliders and a sprite, its code as a map of groups and symbols, and the "
+                f"picture decoded from it](images/instrument.png)]({site()})"
+            )
         elif cell.source.startswith("#| hide"):
             cell.metadata["tags"] = ["hidden"]
         elif cell.source.startswith("#| echo: false"):

@@ -1,6 +1,8 @@
-"""Every method × bottleneck × data set × encoder: ten steps, evaluated, finite; and each method on two processes, equal to one. `make matrix` prints the tables.
+"""Every method × bottleneck × data set × encoder: ten steps, evaluated, finite; and each method on two
+processes, equal to one. `make matrix` prints the tables.
 
-With `--worker FOLDER BOTTLENECK...` it trains each method in the processes that torchrun started, in double precision, one run folder each."""
+With `--worker FOLDER BOTTLENECK...` it trains each method in the processes that torchrun started, in double
+precision, one run folder each."""
 
 import contextlib
 import io
@@ -27,14 +29,19 @@ from soft_ssl.pictures import IMAGE_SETS, image_data, views
 from soft_ssl.runs import RunFolder
 from soft_ssl.scale import HEADS_OF, preset_config
 
-SMALL = {"max_steps": 10, "n_groups": 4, "n_symbols": 4, "feature_dim": 8, "train_batch_size": 16, "projector_hidden": 32, "n_sub_train": 200, "n_sub_test": 100}
+SMALL = {
+    "max_steps": 10, "n_groups": 4, "n_symbols": 4, "feature_dim": 8, "train_batch_size": 16,
+    "projector_hidden": 32, "n_sub_train": 200, "n_sub_test": 100
+}
 SMALL |= {"final_eval_only": True, "show_progress": False, "figures": False}
-ENCODERS = {"CNN": {"h_dim": 4}, "ResNet10": {"train_batch_size": 4, "n_sub_train": 60, "n_sub_test": 40}}  # a ResNet has 400 times the work of such a CNN
+# a ResNet has 400 times the work of such a CNN
+ENCODERS = {"CNN": {"h_dim": 4}, "ResNet10": {"train_batch_size": 4, "n_sub_train": 60, "n_sub_test": 40}}
 PLACES = {"dsprites": {"dataset_K": 1}, "mpi3d": {"dataset_K": 3}, "folder": {"image_size": 64, "workers": 0}}
 
 
 def stand_ins(folder: Path) -> None:
-    "Small grids in place of MPI3D's million images, the recordings imitated by drawings that go through their readers; and a folder of pictures."
+    """Small grids in place of MPI3D's million images, the recordings imitated by drawings that go through
+    their readers; and a folder of pictures."""
     for name, about in DATASETS.items():
         if not name.startswith("mpi3d") or name == "mpi3d_full":
             continue
@@ -43,7 +50,9 @@ def stand_ins(folder: Path) -> None:
         if name == "mpi3d":
             mpi3d.render(data_file(folder, name, "rendered"), grid)
         else:
-            np.savez(folder / f"{name}.npz", images=mpi3d.draw(grid.values(np.arange(len(grid))), grid).numpy())
+            np.savez(
+                folder / f"{name}.npz", images=mpi3d.draw(grid.values(np.arange(len(grid))), grid).numpy()
+            )
             mpi3d.convert_original(folder / f"{name}.npz", data_file(folder, name, "original"), grid, name)
     pixels = np.random.default_rng(0)
     for label in ("egret", "heron"):
@@ -57,7 +66,10 @@ def cell(method: str, bottleneck: str, dataset: str, encoder: str, folder: Path,
     "What one combination comes to: the number of finite scores, or what is wrong."
     said = io.StringIO()
     chosen = SMALL | ENCODERS[encoder] | PLACES.get(dataset, {}) | options
-    chosen |= {"data_path": str(folder / "pictures" if dataset == "folder" else folder), "root_path": str(folder / "runs")}
+    chosen |= {
+        "data_path": str(folder / "pictures" if dataset == "folder" else folder),
+        "root_path": str(folder / "runs")
+    }
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             run = train(method, bottleneck=bottleneck, dataset=dataset, encoder=encoder, **chosen)
@@ -74,35 +86,53 @@ def matrix(folder: Path) -> pd.DataFrame:
     stand_ins(folder)
     combinations = list(product(METHODS, BOTTLENECKS, PLACES, ENCODERS))
     rows = [(method, bottleneck, f"{dataset}, {encoder}", cell(method, bottleneck, dataset, encoder, folder))
-            for method, bottleneck, dataset, encoder in tqdm(combinations, "combinations")]  # fmt: skip
+            for method, bottleneck, dataset, encoder in tqdm(combinations, "combinations")]
     table = pd.DataFrame(rows, columns=["method", "bottleneck", "world", "said"])
     return table.pivot(index=["method", "bottleneck"], columns="world", values="said")
 
 
 # --- one process and two ---
 
-EXACT = {"max_steps": 2, "optimizer": "SGD", "wd": 0.0, "lr": 1e-6, "warmup_epochs": 0.0, "precision": "fp32", "log_every": 1, "show_progress": False}
-MORE = {"moco": {"queue_size": 64}, "moco-simclr": {"queue_size": 2}, "swav": {"queue_size": 16, "queue_epoch": 0, "freeze_epochs": 0.0}, "dino": {"freeze_epochs": 0.0}}
-SHARED = [(method, "Softmax") for method in METHODS if method != "vq-byol"] + [("byol", "Continuous"), ("byol", "GumbelSoftmax"), ("vq-byol", "VQ"), ("simclr", "VQ"), ("byol", "LFQ"), ("simclr", "ResidualVQ")]
-LIMITS = {"loss": 1e-6, "gradient": 1e-9, "weights and buffers": 1e-9}  # losses are logged in single precision
+EXACT = {
+    "max_steps": 2, "optimizer": "SGD", "wd": 0.0, "lr": 1e-6, "warmup_epochs": 0.0, "precision": "fp32",
+    "log_every": 1, "show_progress": False
+}
+MORE = {
+    "moco": {"queue_size": 64}, "moco-simclr": {"queue_size": 2},
+    "swav": {"queue_size": 16, "queue_epoch": 0, "freeze_epochs": 0.0}, "dino": {"freeze_epochs": 0.0}
+}
+SHARED = [(method, "Softmax") for method in METHODS if method != "vq-byol"] + [
+    ("byol", "Continuous"), ("byol", "GumbelSoftmax"), ("vq-byol", "VQ"), ("simclr", "VQ"), ("byol", "LFQ"),
+    ("simclr", "ResidualVQ")
+]
+# losses are logged in single precision
+LIMITS = {"loss": 1e-6, "gradient": 1e-9, "weights and buffers": 1e-9}
 PUBLISHED = [(method, bottleneck) for method in HEADS_OF for bottleneck in ("Continuous", "Softmax")]
 
 
 def exact(method: str, bottleneck: str, published: bool, folder: Path) -> None:
     "Trains two steps in double precision and with hardly any step, so that gradients can be compared."
-    more = MORE.get(method, {}) | EXACT | {"bottleneck": bottleneck, "n_groups": 16, "n_symbols": 4, "tau_teacher": 0.5, "train_batch_size": 16}
+    more = MORE.get(method, {}) | EXACT | {
+        "bottleneck": bottleneck, "n_groups": 16, "n_symbols": 4, "tau_teacher": 0.5, "train_batch_size": 16
+    }
     if bottleneck == "VQ":
         more |= {"revive": True, "warm_up_batches": 1}
     if published:
-        small = {"projector_hidden": 64, "projection_dim": 32, "data_path": str(folder), "workers": 0} | ({"predictor_hidden": 64} if method == "byol" else {})
+        small = {
+            "projector_hidden": 64, "projection_dim": 32, "data_path": str(folder), "workers": 0
+        } | ({"predictor_hidden": 64} if method == "byol" else {})
         config, shape = preset_config(method, "digits", small | more), (16, 16, 3)
         statistics = (torch.tensor(IMAGE_SETS["digits"].mean), torch.tensor(IMAGE_SETS["digits"].std))
         batches = PictureBatches(image_data("digits", folder), views(16, crop_min=0.4, flip=False), 16, 0, 0)
     else:
-        config, shape = full_config(method, {"h_dim": 4, "feature_dim": 16, "projector_hidden": 32} | more), (64, 64, 1)
+        config, shape = (
+            full_config(method, {"h_dim": 4, "feature_dim": 16, "projector_hidden": 32} | more), (64, 64, 1)
+        )
         statistics = (torch.tensor([0.5]), torch.tensor([0.2]))
         coarse = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-        batches = ImageBatches((torch.nn.functional.interpolate(coarse, size=64) * 255).byte(), "resize", 16, 0)
+        batches = ImageBatches(
+            (torch.nn.functional.interpolate(coarse, size=64) * 255).byte(), "resize", 16, 0
+        )
     built = build_method(config, shape, statistics).double()
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():  # at the very first step most of a ResNet has no gradient: its blocks begin at zero
@@ -111,12 +141,15 @@ def exact(method: str, bottleneck: str, published: bool, folder: Path) -> None:
                 weight += torch.rand(weight.shape, generator=noise)
     if built.has_teacher:
         built.teacher.load_state_dict(built.student.state_dict())
-    run = RunFolder(folder / f"{process_state().num_processes}" / f"{'published-' * published}{method}-{bottleneck}")
+    run = RunFolder(
+        folder / f"{process_state().num_processes}" / f"{'published-' * published}{method}-{bottleneck}"
+    )
     fit(built, batches, run, **EXACT, **({"scale_lr": True} if published else {}))
 
 
 def worker(folder: Path, bottlenecks: tuple[str, ...] = ("Continuous", "Softmax")) -> None:
-    "Trains all of them in this process, or this process's part; those of published size with these bottlenecks."
+    """Trains all of them in this process, or this process's part; those of published size with these
+    bottlenecks."""
     with process_state().main_process_first():
         image_data("digits", folder)
     for method, bottleneck in SHARED:
@@ -129,7 +162,10 @@ def worker(folder: Path, bottlenecks: tuple[str, ...] = ("Continuous", "Softmax"
 def on_two_processes(folder: Path, bottlenecks: tuple[str, ...] = ("Continuous", "Softmax")) -> None:
     "Starts two workers, and waits for them."
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([sys.executable, *torchrun, str(Path(__file__).resolve()), "--worker", str(folder), *bottlenecks], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *torchrun, str(Path(__file__).resolve()), "--worker", str(folder), *bottlenecks],
+        capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -142,13 +178,23 @@ def differences(name: str, folder: Path) -> dict[str, float]:
     one, two = (folder / str(processes) / name for processes in (1, 2))
     losses = [pd.read_csv(run / "metrics.csv")["loss"] for run in (one, two)]
     first, second = checkpoint(one), checkpoint(two)
-    momenta = [state["optimizer"]["state"] for state in (first, second)]  # without weight decay: 0.9 x the first gradient + the second
-    assert momenta[0].keys() == momenta[1].keys() and len(momenta[0]) > (30 if "published" in name else 10)  # a ResNet has more weights than the CNN
+    # without weight decay: 0.9 x the first gradient + the second
+    momenta = [state["optimizer"]["state"] for state in (first, second)]
+    # a ResNet has more weights than the CNN
+    assert momenta[0].keys() == momenta[1].keys() and len(momenta[0]) > (30 if "published" in name else 10)
     largest = max(state["momentum_buffer"].norm() for state in momenta[0].values())
-    gradients = [((state["momentum_buffer"] - momenta[1][number]["momentum_buffer"]).norm() / largest).item() for number, state in momenta[0].items()]
-    weights = [(value - second["method"][key]).abs().max().item() / max(1.0, value.abs().max().item()) for key, value in first["method"].items()
-               if value.is_floating_point() and value.numel()]  # fmt: skip
-    return {"loss": float((losses[0] - losses[1]).abs().max()), "gradient": max(gradients), "weights and buffers": max(weights)}
+    gradients = [
+        ((state["momentum_buffer"] - momenta[1][number]["momentum_buffer"]).norm() / largest).item()
+        for number, state in momenta[0].items()
+    ]
+    weights = [
+        (value - second["method"][key]).abs().max().item() / max(1.0, value.abs().max().item())
+        for key, value in first["method"].items() if value.is_floating_point() and value.numel()
+    ]
+    return {
+        "loss": float((losses[0] - losses[1]).abs().max()), "gradient": max(gradients),
+        "weights and buffers": max(weights)
+    }
 
 
 if __name__ == "__main__" and "--worker" in sys.argv:
@@ -158,14 +204,22 @@ elif __name__ == "__main__":
         start = time.perf_counter()
         table = matrix(Path(scratch))
         print(table.to_markdown())
-        print(f"{table.size} combinations of ten steps in {time.perf_counter() - start:.0f} s; the folder and MPI3D are small stand-ins\n")
+        print(
+            f"{table.size} combinations of ten steps in {time.perf_counter() - start:.0f} s; the folder and "
+            "MPI3D are small stand-ins\n"
+        )
         both = Path(scratch) / "both"
         both.mkdir()
         worker(both)
         on_two_processes(both)
-        names = [f"{method}-{bottleneck}" for method, bottleneck in SHARED] + [f"published-{method}-{bottleneck}" for method, bottleneck in PUBLISHED]
+        names = [f"{method}-{bottleneck}" for method, bottleneck in SHARED] + [
+            f"published-{method}-{bottleneck}" for method, bottleneck in PUBLISHED
+        ]
         shared = pd.DataFrame({name: differences(name, both) for name in names}).T
         print(shared.map("{:.1e}".format).to_markdown())
         print("Differences between two processes and one, in double precision.")
-        fine = table.map(lambda said: said.startswith("ok")).all(axis=None) and all((shared[what] < limit).all() for what, limit in LIMITS.items())
+        fine = (
+            table.map(lambda said: said.startswith("ok")).all(axis=None)
+            and all((shared[what] < limit).all() for what, limit in LIMITS.items())
+        )
         sys.exit(0 if fine else 1)

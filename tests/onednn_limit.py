@@ -1,6 +1,8 @@
-"""Gives the gradient of a strided convolution less and less memory, with and without oneDNN: why a try of `faults.py memory` can crash.
+"""Gives the gradient of a strided convolution less and less memory, with and without oneDNN: why a try of
+`faults.py memory` can crash.
 
-oneDNN writes its kernels when they are first needed, and where the address space ends there, it calls one that is not there:
+oneDNN writes its kernels when they are first needed, and where the address space ends there, it calls one
+that is not there:
 a segmentation fault, of which no program can make a sentence. Prints how many limits ended how."""
 
 import os
@@ -31,7 +33,9 @@ def ending(room: int, onednn: bool) -> str:
         finally:
             os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return {0: "went well", 2: "said that there is no memory", -signal.SIGSEGV: "segmentation fault"}.get(code, f"code {code}")
+    return {
+        0: "went well", 2: "said that there is no memory", -signal.SIGSEGV: "segmentation fault"
+    }.get(code, f"code {code}")
 
 
 if __name__ == "__main__":
@@ -40,4 +44,7 @@ if __name__ == "__main__":
     layer(images[:2]).sum().backward()  # what is only made once
     for onednn in (True, False):
         endings = Counter(ending(room, onednn) for room in range(0, MOST, STEP))
-        print(f"torch {torch.__version__}, {'with' if onednn else 'without'} oneDNN:", ", ".join(f"{words}: {n}" for words, n in sorted(endings.items())))
+        print(
+            f"torch {torch.__version__}, {'with' if onednn else 'without'} oneDNN:",
+            ", ".join(f"{words}: {n}" for words, n in sorted(endings.items()))
+        )

@@ -1,4 +1,5 @@
-"Every evaluation on a run on factors, a pretrained run, pixels and a network of timm: one table. `python tests/readers.py` prints it."
+"""Every evaluation on a run on factors, a pretrained run, pixels and a network of timm: one table. `python
+tests/readers.py` prints it."""
 
 import contextlib
 import io
@@ -13,12 +14,18 @@ from torch import Tensor, nn
 from soft_ssl.experiment import EVALUATIONS, evaluate, load_run, options_of, train
 from soft_ssl.probes import FeatureFunction
 
-SMALL = dict(n_groups=8, n_symbols=4, h_dim=8, feature_dim=16, max_steps=5, train_batch_size=16, n_sub_train=200, n_sub_test=100, show_progress=False)
+SMALL = dict(
+    n_groups=8, n_symbols=4, h_dim=8, feature_dim=16, max_steps=5, train_batch_size=16, n_sub_train=200,
+    n_sub_test=100, show_progress=False
+)
 QUICK = {
-    "linear": dict(taus="1", lrs="1", l1s="0", l2s="0", epochs=2), "tau_transfer": dict(taus="0.1,1", lrs="1", l1s="0", l2s="0", epochs=2),
-    "top_k": dict(taus="1", lrs="1", l1s="0", l2s="0", epochs=2), "knn": dict(taus="1", k=5), "finetune": dict(epochs=1, fraction=0.5), "umap": dict(n_images=60),
-    "few_labels": dict(n_labels=[60], n_sub_test=100), "toposim": dict(n_pairs=100), "disentanglement": dict(n_images=200),
-}  # fmt: skip
+    "linear": dict(taus="1", lrs="1", l1s="0", l2s="0", epochs=2),
+    "tau_transfer": dict(taus="0.1,1", lrs="1", l1s="0", l2s="0", epochs=2),
+    "top_k": dict(taus="1", lrs="1", l1s="0", l2s="0", epochs=2), "knn": dict(taus="1", k=5),
+    "finetune": dict(epochs=1, fraction=0.5), "umap": dict(n_images=60),
+    "few_labels": dict(n_labels=[60], n_sub_test=100), "toposim": dict(n_pairs=100),
+    "disentanglement": dict(n_images=200),
+}
 
 
 class Pixels(nn.Module):
@@ -60,10 +67,22 @@ def readings(folder: Path) -> pd.DataFrame:
     rows = {}
     for name, evaluation in EVALUATIONS.items():
         few = QUICK.get(name, {})
-        rows[name] = [said(lambda run=run, e=evaluation, few=few: evaluate(run.path, e, **few)) for run in (factors, pictures)]
-        smaller = {option: value for option, value in dict(n_sub_train=200, n_sub_test=100).items() if option in options_of(evaluation)} | few
+        rows[name] = [
+            said(lambda run=run, e=evaluation, few=few: evaluate(run.path, e, **few))
+            for run in (factors, pictures)
+        ]
+        smaller = {
+            option: value for option, value in dict(n_sub_train=200, n_sub_test=100).items()
+            if option in options_of(evaluation)
+        } | few
         for network in (Pixels().eval(), Timm().eval()):
-            rows[name].append(said(lambda e=evaluation, network=network, some=smaller: e(FeatureFunction(network), data, **some)))
+            rows[name].append(
+                said(
+                    lambda e=evaluation, network=network, some=smaller: e(
+                        FeatureFunction(network), data, **some
+                    )
+                )
+            )
     return pd.DataFrame(rows, index=["run on factors", "run on pictures", "pixels", "timm ResNet"]).T
 
 

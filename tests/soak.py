@@ -1,6 +1,8 @@
-"""Trains, evaluates and moves widgets over and over, and watches what the process holds: `make soak`, two hours.
+"""Trains, evaluates and moves widgets over and over, and watches what the process holds: `make soak`, two
+hours.
 
-Memory, file handles, threads and child processes have to be level once the first cycles have filled every cache."""
+Memory, file handles, threads and child processes have to be level once the first cycles have filled every
+cache."""
 
 import argparse
 import contextlib
@@ -27,7 +29,10 @@ from soft_ssl.instrument import instrument
 from soft_ssl.latents import fit_decoder, open_latents, save_decoder
 
 RESULTS = Path(__file__).resolve().parent.parent / "nbs" / "results" / "trust"
-SMALL = dict(n_groups=4, n_symbols=3, h_dim=4, feature_dim=8, train_batch_size=16, n_sub_train=300, n_sub_test=200, max_steps=20, show_progress=False)
+SMALL = dict(
+    n_groups=4, n_symbols=3, h_dim=4, feature_dim=8, train_batch_size=16, n_sub_train=300, n_sub_test=200,
+    max_steps=20, show_progress=False
+)
 WARM_UP = 0.3  # of the cycles, while caches fill
 MOST_GROWTH = 0.05  # of memory over the rest
 
@@ -35,9 +40,15 @@ MOST_GROWTH = 0.05  # of memory over the rest
 def held() -> dict[str, float]:
     "What this process holds."
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    children = [pid for pid in Path("/proc").glob("[0-9]*/stat") if reads(pid).split(") ")[-1].split()[1:2] == [str(os.getpid())]]
-    return {"memory (MB)": int(status["VmRSS"].split()[0]) / 1024, "file handles": len(list(Path("/proc/self/fd").iterdir())),
-            "threads": int(status["Threads"]), "processes": len(children), "figures": len(plt.get_fignums())}  # fmt: skip
+    children = [
+        pid for pid in Path("/proc").glob("[0-9]*/stat")
+        if reads(pid).split(") ")[-1].split()[1:2] == [str(os.getpid())]
+    ]
+    return {
+        "memory (MB)": int(status["VmRSS"].split()[0]) / 1024,
+        "file handles": len(list(Path("/proc/self/fd").iterdir())), "threads": int(status["Threads"]),
+        "processes": len(children), "figures": len(plt.get_fignums())
+    }
 
 
 def reads(file: Path) -> str:
@@ -49,14 +60,24 @@ def reads(file: Path) -> str:
 def cycle(number: int, folder: Path) -> None:
     "One run, its evaluations, and the widgets on it."
     method = list(METHODS)[number % len(METHODS)]
-    run = train(method, root_path=str(folder), data_path=str(folder), run_id=f"{number % 6}", seed=number, **SMALL) if number < 6 else None
+    run = (
+        train(
+            method, root_path=str(folder), data_path=str(folder), run_id=f"{number % 6}", seed=number, **SMALL
+        )
+        if number < 6 else None
+    )
     path = run.path if run else folder / "default" / f"{number % 6}"
     for name, evaluation in EVALUATIONS.items():
         more = {"toposim": dict(n_pairs=50), "disentanglement": dict(n_images=200)}.get(name, {})
         evaluate(path, evaluation, data_path=str(folder), **more)
     widgets(path, str(folder))
     if run is None:  # and one that is trained from the start, and thrown away
-        shutil.rmtree(train(method, root_path=str(folder), data_path=str(folder), exp_name="again", run_id="x", seed=number, **SMALL).path)
+        shutil.rmtree(
+            train(
+                method, root_path=str(folder), data_path=str(folder), exp_name="again", run_id="x",
+                seed=number, **SMALL
+            ).path
+        )
 
 
 def widgets(path: Path, data_path: str) -> None:
@@ -66,7 +87,10 @@ def widgets(path: Path, data_path: str) -> None:
         save_decoder(fit_decoder(opened, n_images=1000, max_steps=5), opened, path / "decoder.safetensors")
     widget = instrument({"run": opened})
     for value in (1, 0):
-        for request in ({"op": "read", "rows": [[value] * len(opened.factors.names)], "tau": 1.0}, {"op": "sample", "images": True}):
+        for request in (
+            {"op": "read", "rows": [[value] * len(opened.factors.names)], "tau": 1.0},
+            {"op": "sample", "images": True}
+        ):
             widget.compute(request | {"network": path.name})
     ipywidgets.Widget.close_all()
     plt.close("all")
@@ -88,11 +112,21 @@ if __name__ == "__main__":
     late = table.iloc[int(WARM_UP * len(table)) :]
     level = {name: late[name].iloc[-3:].median() - late[name].iloc[:3].median() for name in table.columns[2:]}
     slope = np.polyfit(late["minutes"], late["memory (MB)"], 1)[0] if len(late) > 2 else np.nan
-    well = level["memory (MB)"] <= MOST_GROWTH * late["memory (MB)"].iloc[0] and all(value <= 0 for name, value in level.items() if name != "memory (MB)")
+    well = (
+        level["memory (MB)"] <= MOST_GROWTH * late["memory (MB)"].iloc[0]
+        and all(value <= 0 for name, value in level.items() if name != "memory (MB)")
+    )
     RESULTS.mkdir(parents=True, exist_ok=True)
-    happened = f"{len(table)} cycles in {table['minutes'].iloc[-1]:.0f} minutes; after the first {WARM_UP:.0%}: " + ", ".join(f"{k} {v:+.1f}" for k, v in level.items())
-    row = {"what": "train, evaluate, move widgets, over and over", "tries": len(table), "ended well": len(table) * int(well),
-           "what happened": f"{happened}; memory {slope:+.2f} MB a minute", "seconds": round(60 * table["minutes"].iloc[-1]), "command": f"python tests/soak.py --minutes {args.minutes:g}"}  # fmt: skip
+    happened = (
+        f"{len(table)} cycles in {table['minutes'].iloc[-1]:.0f} minutes; after the first {WARM_UP:.0%}: "
+        + ", ".join(f"{k} {v:+.1f}" for k, v in level.items())
+    )
+    row = {
+        "what": "train, evaluate, move widgets, over and over", "tries": len(table),
+        "ended well": len(table) * int(well), "what happened": f"{happened}; memory {slope:+.2f} MB a minute",
+        "seconds": round(60 * table["minutes"].iloc[-1]),
+        "command": f"python tests/soak.py --minutes {args.minutes:g}"
+    }
     pd.DataFrame([row]).to_csv(RESULTS / "soak.csv", index=False)
     table.round(2).to_csv(RESULTS / "soak_cycles.csv", index=False)
     print(row["what happened"])

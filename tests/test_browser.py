@@ -26,15 +26,19 @@ from bs4 import BeautifulSoup
 
 TOP = Path(__file__).resolve().parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-IN_LAB = [TOP / "nbs" / name for name in ("02_byol.ipynb", "tutorials/latent_inspection.ipynb")]  # with every widget
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync"
+]
+# with every widget
+IN_LAB = [TOP / "nbs" / name for name in ("02_byol.ipynb", "tutorials/latent_inspection.ipynb")]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 READABLE = 4.5  # contrast of text and background, WCAG 2.2, level AA
 
 pytestmark = pytest.mark.skipif(
     not CHROMIUM.exists(),
-    reason="no /usr/bin/chromium: the site and JupyterLab were not tried in a browser (apt-get install chromium)",
+    reason="no /usr/bin/chromium: the site and JupyterLab were not tried in a browser (apt-get install "
+    "chromium)",
 )
 
 
@@ -84,7 +88,8 @@ def site(tmp_path_factory):
     copy = copy_of_checkout(tmp_path_factory.mktemp("site"))
     start = time.perf_counter()
     (copy / ".venv").mkdir()
-    (copy / ".venv" / ".installed").touch()  # these packages, and not once more with the copy in the place of the checkout
+    # these packages, and not once more with the copy in the place of the checkout
+    (copy / ".venv" / ".installed").touch()
     command = ["make", "docs", f"BIN={Path(sys.executable).parent}"]
     made = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -112,7 +117,10 @@ def watched(context, address):
 
     page.on("request", asked)
     page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
-    page.on("response", lambda response: response.status >= 400 and wrong.append(f"{response.status}: {response.url}"))
+    page.on(
+        "response",
+        lambda response: response.status >= 400 and wrong.append(f"{response.status}: {response.url}")
+    )
     page.on("console", lambda message: message.type == "error" and wrong.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
     return page, wrong
@@ -128,7 +136,7 @@ FACTS = """() => ({
     tex: (() => { const page = document.querySelector('main').cloneNode(true);
                   page.querySelectorAll('pre, code, script, style, math').forEach(element => element.remove());
                   return page.textContent.match(/\\$\\$|\\\\\\(|\\\\\\[|\\\\frac|\\\\sum/g) || []; })(),
-})"""
+})"""  # noqa: E501
 
 
 CUT_OFF = """() => {
@@ -139,7 +147,7 @@ CUT_OFF = """() => {
         return box.width && box.right > innerWidth + 1 && !inside(e);
     }).map(e => `${e.tagName} ${e.className}`);
     return document.documentElement.scrollWidth > innerWidth ? ['the page', ...wide] : wide;
-}"""
+}"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +167,10 @@ def visits(browser, site):
             link = urldefrag(link).url
             is_page = link.startswith(site.address) and link.endswith((".html", "/"))
             link += "index.html" if link.endswith("/") else ""
-            if is_page and link not in found and link not in to_do and (site.folder / link.removeprefix(site.address)).exists():
+            if (
+                is_page and link not in found and link not in to_do
+                and (site.folder / link.removeprefix(site.address)).exists()
+            ):
                 to_do.append(link)
     context.close()
     return found
@@ -172,7 +183,9 @@ def test_docs_leave_the_repository_as_it_was(site, say):
 
 
 def test_every_page_is_reached_and_loads_without_an_error_or_another_host(site, visits, say):
-    pages = {site.address + path.relative_to(site.folder).as_posix() for path in site.folder.glob("**/*.html")}
+    pages = {
+        site.address + path.relative_to(site.folder).as_posix() for path in site.folder.glob("**/*.html")
+    }
     assert set(visits) == pages
     assert {page: facts["wrong"] for page, facts in visits.items() if facts["wrong"]} == {}
     say(f"{len(pages)} pages load from 127.0.0.1 alone")
@@ -233,7 +246,9 @@ def test_a_phone_is_wide_enough(visits, site, browser):
 def test_search_finds_a_function_without_a_network(site, browser):
     page, wrong = watched(browser.new_context(viewport=WIDE), site.address)
     page.goto(site.address + "index.html", wait_until="networkidle")
-    page.locator("input[type=text]:visible, input[type=search]:visible, .aa-Input:visible").first.fill("linear_probe")
+    page.locator(
+        "input[type=text]:visible, input[type=search]:visible, .aa-Input:visible"
+    ).first.fill("linear_probe")
     result = page.locator("a[href$='probes.html#linear_probe']:visible").first
     result.wait_for()
     assert page.evaluate(CONTRASTS, READABLE)["low"] == {}
@@ -247,7 +262,13 @@ def test_a_page_leads_to_its_notebook_folds_what_only_tests_and_shows_classes_wi
     tests = 0
     for path in TOP.glob("nbs/*.ipynb"):
         first = json.loads(path.read_text())["cells"][0]
-        module = next((line.split()[-1] for cell in json.loads(path.read_text())["cells"] for line in cell["source"] if line.startswith("#| default_exp")), "")
+        module = next(
+            (
+                line.split()[-1] for cell in json.loads(path.read_text())["cells"] for line in cell["source"]
+                if line.startswith("#| default_exp")
+            ),
+            ""
+        )
         page = site.folder / f"{module or path.stem}.html"
         page = page if page.exists() else site.folder / f"{path.stem.partition('_')[2]}.html"
         if first["cell_type"] == "raw" or not page.exists():
@@ -255,14 +276,28 @@ def test_a_page_leads_to_its_notebook_folds_what_only_tests_and_shows_classes_wi
         soup = BeautifulSoup(page.read_text(), "html.parser")
         download, colab, source = soup.select(".notebook-links a")
         assert (site.folder / download["href"]).read_bytes() == path.read_bytes()
-        assert colab["href"].endswith(f"/blob/main/nbs/{path.name}") and source["href"].endswith(f"/blob/main/nbs/{path.name}")
-        assert soup.body.find("a")["href"] == "#quarto-document-content" and soup.select_one("#quarto-document-content")
+        assert (
+            colab["href"].endswith(f"/blob/main/nbs/{path.name}")
+            and source["href"].endswith(f"/blob/main/nbs/{path.name}")
+        )
+        assert (
+            soup.body.find("a")["href"] == "#quarto-document-content"
+            and soup.select_one("#quarto-document-content")
+        )
         code = [element.get_text() for element in soup.select("main pre code")]
-        assert not [words for words in code if "](http" in words or "__main__" in words or re.search(r"\(\s*\*args(:Any)?, \*\*kwargs(:Any)?\s*\)", words)], page
+        assert not [
+            words for words in code
+            if "](http" in words or "__main__" in words or re.search(
+                r"\(\s*\*args(:Any)?, \*\*kwargs(:Any)?\s*\)", words
+            )
+        ], page
         tests += len(soup.select("details.folded"))
     bottleneck = (site.folder / "bottleneck.html").read_text()
     fields = BeautifulSoup(bottleneck, "html.parser").select_one("h3#code").find_next("pre").get_text()
-    assert fields.startswith("class Code(") and "    embedding: Tensor" in fields and "    loss: Tensor" in fields
+    assert (
+        fields.startswith("class Code(") and "    embedding: Tensor" in fields
+        and "    loss: Tensor" in fields
+    )
     say(f"{tests} cells are folded")
     assert tests > 100
 
@@ -290,7 +325,7 @@ CONTRASTS = """readable => {
         if (contrast < readable) low[`${element.tagName} ${element.className} "${walker.currentNode.textContent.trim().slice(0, 20)}"`] = contrast.toFixed(2);
     }
     return {low, seen, background: light(background(document.body))};
-}"""
+}"""  # noqa: E501
 
 
 @pytest.mark.parametrize("name", ["index.html", "probes.html", "byol.html", "results.html"])
@@ -308,7 +343,10 @@ def test_text_and_code_are_readable_in_light_and_dark(site, browser, name):
 
 
 NETWORKS = TOP / "nbs" / "results" / "networks"
-IDLE = "() => { const it = document.querySelector('.si')?.instrument; return it && it.awake && !it.busy && it.shown.every(name => it.found[name]?.way?.at === it.values) && it.status.textContent === ''; }"
+IDLE = (
+    "() => { const it = document.querySelector('.si')?.instrument; return it && it.awake && !it.busy && "
+    "it.shown.every(name => it.found[name]?.way?.at === it.values) && it.status.textContent === ''; }"
+)
 
 
 def opened(browser, site, name, **options):
@@ -327,7 +365,7 @@ DIGITS = """async () => {
         const [a, b] = [light(colour(VIRIDIS, i / 100).match(/\\d+/g).map(Number)), legible(VIRIDIS, i / 100) === '#000' ? 0 : 1].sort((a, b) => a - b);
         return (b + 0.05) / (a + 0.05);
     });
-}"""
+}"""  # noqa: E501
 
 
 def unpacked(text, n):
@@ -344,7 +382,7 @@ ASK = """async ([network, rows, tau]) => {
         return btoa(parts.join(''));
     };
     return {images: packed(all.map(a => a.image)), encoded: packed(all.map(a => a.encoded)), codes: packed(all.map(a => a.probs ?? a.encoded)), pictures: packed(all.map(a => a.picture))};
-}"""
+}"""  # noqa: E501
 
 
 @pytest.mark.parametrize(("page_name", "n"), [("index.html", 200), ("tutorials/factor_traversals.html", 200)])
@@ -363,25 +401,38 @@ def test_the_page_computes_what_torch_does(site, browser, say, page_name, n):
     for network in networks:
         latents = open_latents(NETWORKS / network, str(TOP / "data"), "best", n_images=20)
         rows = latents.factors.values(np.random.default_rng(1).integers(len(latents.factors), size=n))
-        told = {name: unpacked(text, n) for name, text in page.evaluate(ASK, [network, rows.tolist(), 0.7]).items()}
+        told = {
+            name: unpacked(text, n)
+            for name, text in page.evaluate(ASK, [network, rows.tolist(), 0.7]).items()
+        }
         codes = latents.at(rows, 0.7)
         images, drawn = codes.images.reshape(n, -1), decoder_of(latents).draw(codes.vectors).reshape(n, -1)
         apart = np.abs(told["images"] - images)
         about = next((entry for entry in world["networks"] if entry["name"] == network), {})
         if about.get("hard"):  # the network says how likely each symbol is, and the code is the likeliest
-            told["codes"] = np.eye(about["n_symbols"])[told["codes"].reshape(n, -1, about["n_symbols"]).argmax(2)].reshape(n, -1)
-        assert apart.max() == 0 if network != "mpi3d" else (apart > 0).mean() < 1e-4  # its edges are rounded otherwise here and there
+            told["codes"] = np.eye(about["n_symbols"])[
+                told["codes"].reshape(n, -1, about["n_symbols"]).argmax(2)
+            ].reshape(n, -1)
+        # its edges are rounded otherwise here and there
+        assert apart.max() == 0 if network != "mpi3d" else (apart > 0).mean() < 1e-4
         same = (apart == 0).all(1)
         assert same.mean() > 0.5
-        largest[network] = max(np.abs(told[name][same] - meant[same]).max() for name, meant in (("encoded", codes.encoded), ("codes", codes.vectors)))
+        largest[network] = max(
+            np.abs(told[name][same] - meant[same]).max()
+            for name, meant in (("encoded", codes.encoded), ("codes", codes.vectors))
+        )
         assert largest[network] <= 1e-4
         assert np.abs(told["pictures"][same] - drawn[same]).max() <= 1  # of 255, where it is rounded
-    say(f"{page_name}: {n} images each, largest difference of z and code " + ", ".join(f"{name} {value:.1e}" for name, value in largest.items()))
+    say(
+        f"{page_name}: {n} images each, largest difference of z and code "
+        + ", ".join(f"{name} {value:.1e}" for name, value in largest.items())
+    )
     assert wrong == []
 
 
 def test_the_instrument_shows_what_it_computes(site, browser, say):
-    "Factors that no recording had, two edited symbols, another temperature: the numbers behind the pixels, and the pixels."
+    """Factors that no recording had, two edited symbols, another temperature: the numbers behind the pixels,
+    and the pixels."""
     from soft_ssl.instrument import sample_arrays
     from soft_ssl.latents import decoder_of, edited, nearest, open_latents
 
@@ -391,16 +442,27 @@ def test_the_instrument_shows_what_it_computes(site, browser, say):
         slider.fill(str(value))
     sliders.nth(5).fill(str(np.log(0.8)))
     page.wait_for_function(IDLE)
-    state = "() => { const {found: {softmax: s}, tau, values, part} = document.querySelector('.si').instrument.state(); return {tau, values, part, symbols: s.symbols, code: [...s.code], near: s.near, edits: s.edits, picture: [...s.picture]}; }"
+    state = (
+        "() => { const {found: {softmax: s}, tau, values, part} = "
+        "document.querySelector('.si').instrument.state(); return {tau, values, part, symbols: s.symbols, "
+        "code: [...s.code], near: s.near, edits: s.edits, picture: [...s.picture]}; }"
+    )
     before = page.evaluate(state)
     latents = open_latents(NETWORKS / "softmax", str(TOP / "data"), "best", n_images=600)
     own = latents.at(np.array([values]), before["tau"])
-    assert before["values"] == values and abs(before["tau"] - 0.8) < 0.01 and before["part"] in ("train", "val", "test")
+    assert (
+        before["values"] == values and abs(before["tau"] - 0.8) < 0.01
+        and before["part"] in ("train", "val", "test")
+    )
     assert before["symbols"] == own.symbols[0].tolist()
     assert np.abs(np.array(before["code"]) - own.vectors[0]).max() < 1e-4
 
     edits = {3: (before["symbols"][3] + 5) % 8, 41: (before["symbols"][41] + 2) % 8}
-    middle = "([group, symbol]) => { const it = document.querySelector('.si').instrument, at = it.layout(it.network('softmax'), it.views.softmax.code.getBoundingClientRect().width), [x, y] = it.corner(at, group, symbol); return {x: x + at.wide / 2, y: y + at.high / 2}; }"
+    middle = (
+        "([group, symbol]) => { const it = document.querySelector('.si').instrument, at = "
+        "it.layout(it.network('softmax'), it.views.softmax.code.getBoundingClientRect().width), [x, y] = "
+        "it.corner(at, group, symbol); return {x: x + at.wide / 2, y: y + at.high / 2}; }"
+    )
     canvas = page.locator(".si-code canvas").first
     for group, symbol in edits.items():
         canvas.click(position=page.evaluate(middle, [group, symbol]))
@@ -409,16 +471,28 @@ def test_the_instrument_shows_what_it_computes(site, browser, say):
     code = edited(own.probabilities[0], edits)
     assert {int(group): symbol for group, symbol in after["edits"].items()} == edits
     assert np.abs(np.array(after["code"]) - code.ravel()).max() < 1e-4
-    assert np.abs(np.array(after["picture"], float) - decoder_of(latents).draw(code.reshape(1, -1))[0].ravel()).max() <= 1
+    assert np.abs(
+        np.array(after["picture"], float) - decoder_of(latents).draw(code.reshape(1, -1))[0].ravel()
+    ).max() <= 1
     vectors = sample_arrays(latents)["vectors"]
     latents.sample = latents.sample._replace(probabilities=vectors.reshape(-1, 64, 8))
     images, distances = nearest(latents, code.ravel().astype(np.float32), 7)
-    assert np.abs(np.array([d for d, _ in after["near"]]) - distances).max() < 2e-3 and {row for _, row in after["near"][:4]} <= set(images.tolist())
+    assert (
+        np.abs(np.array([d for d, _ in after["near"]]) - distances).max() < 2e-3
+        and {row for _, row in after["near"][:4]} <= set(images.tolist())
+    )
 
     # the pixels: the picture that is decoded, and the cells of the map, bright where the symbol is likely
-    shown = page.evaluate("() => [...document.querySelector('.si-drawn').getContext('2d').getImageData(0, 0, 64, 64).data].filter((_, i) => i % 4 === 0)")
+    shown = page.evaluate(
+        "() => [...document.querySelector('.si-drawn').getContext('2d').getImageData(0, 0, 64, "
+        "64).data].filter((_, i) => i % 4 === 0)"
+    )
     assert shown == after["picture"]
-    light = "({x, y}) => { const c = document.querySelector('.si-code canvas'), r = devicePixelRatio, d = c.getContext('2d').getImageData(Math.round(x * r), Math.round(y * r), 1, 1).data; return d[0] + d[1] + d[2]; }"
+    light = (
+        "({x, y}) => { const c = document.querySelector('.si-code canvas'), r = devicePixelRatio, d = "
+        "c.getContext('2d').getImageData(Math.round(x * r), Math.round(y * r), 1, 1).data; return d[0] + "
+        "d[1] + d[2]; }"
+    )
     group = 6
     lights = [page.evaluate(light, page.evaluate(middle, [group, symbol])) for symbol in range(8)]
     assert int(np.argmax(lights)) == int(code[group].argmax())
@@ -430,7 +504,9 @@ def test_the_instrument_shows_what_it_computes(site, browser, say):
     canvas.press("ArrowRight")
     canvas.press("Backspace")
     page.wait_for_function(IDLE)
-    page.wait_for_function("document.querySelector('.si [aria-live]').innerText.includes('entropy')", timeout=10_000)
+    page.wait_for_function(
+        "document.querySelector('.si [aria-live]').innerText.includes('entropy')", timeout=10_000
+    )
     page.get_by_role("button", name="Undo edits").first.click()
     page.wait_for_function(IDLE)
     assert page.evaluate(state)["edits"] == {}
@@ -450,7 +526,14 @@ def test_the_instrument_shows_what_it_computes(site, browser, say):
         times[shown] = np.array(page.evaluate("document.querySelector('.si').instrument.times"))
         for title in ("Continuous", "VQ"):
             page.get_by_role("button", name=title, exact=True).click()
-    say("from input to paint on the page: " + "; ".join(f"{n} network{'s' * (n > 1)}, median {np.median(t):.0f} ms, 95th percentile {np.percentile(t, 95):.0f} ms ({len(t)} inputs)" for n, t in times.items()))
+    say(
+        "from input to paint on the page: "
+        + "; ".join(
+            f"{n} network{'s' * (n > 1)}, median {np.median(t):.0f} ms, 95th percentile "
+            f"{np.percentile(t, 95):.0f} ms ({len(t)} inputs)"
+            for n, t in times.items()
+        )
+    )
     assert wrong == []
 
 
@@ -459,8 +542,11 @@ def test_the_instrument_waits_for_a_touch_and_fits_a_phone_in_the_dark(site, bro
     asked = []
     page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
     page.goto(site.address + "index.html", wait_until="networkidle")
-    assert "dsprites.json" in asked and not [name for name in asked if name.endswith((".wasm", ".onnx", ".safetensors"))]
-    assert page.evaluate("document.querySelector('.si').instrument.found.softmax.code.length") == 512  # and yet there is something to see
+    assert "dsprites.json" in asked and not [
+        name for name in asked if name.endswith((".wasm", ".onnx", ".safetensors"))
+    ]
+    # and yet there is something to see
+    assert page.evaluate("document.querySelector('.si').instrument.found.softmax.code.length") == 512
     page.evaluate("document.querySelector('.quarto-color-scheme-toggle').click()")
     page.locator(".si-image").dispatch_event("touchstart")
     page.wait_for_function(IDLE, timeout=60_000)
@@ -497,11 +583,16 @@ def lab(tmp_path_factory):
     token = secrets.token_hex(16)
     environment = os.environ | {
         "PYTHONPATH": str(TOP), "JUPYTER_TOKEN": token, "IPYTHONDIR": str(home / "ipython"),
-        "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"), "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-    }  # fmt: skip
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-               "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
+        "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
+    ]
     log = home / "log"
     with log.open("w") as written:
         server = subprocess.Popen(command, env=environment, cwd=folder, stdout=written, stderr=written)
@@ -522,10 +613,19 @@ def lab(tmp_path_factory):
         server.wait(30)
 
 
-PROMPTS = "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(prompt => prompt.textContent.trim())"
+PROMPTS = (
+    "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(prompt => "
+    "prompt.textContent.trim())"
+)
 STARTED = f"() => {PROMPTS}.some(p => /\\d/.test(p))"
-FINISHED = f"() => {{ const all = {PROMPTS}; return all.some(p => /\\d/.test(p)) && !all.some(p => p.includes('*')); }}"
-ERRORS = "[...document.querySelectorAll('.jp-Notebook [data-mime-type=\"application/vnd.jupyter.error\"]')].map(error => error.textContent.slice(-600))"
+FINISHED = (
+    f"() => {{ const all = {PROMPTS}; return all.some(p => /\\d/.test(p)) && !all.some(p => "
+    f"p.includes('*')); }}"
+)
+ERRORS = (
+    "[...document.querySelectorAll('.jp-Notebook "
+    "[data-mime-type=\"application/vnd.jupyter.error\"]')].map(error => error.textContent.slice(-600))"
+)
 WATCH = """cell => {
     const pixels = () => [...cell.querySelectorAll('.jupyter-widgets img, .jupyter-widgets canvas, .si canvas')].map(picture => {
         if (picture.tagName == 'IMG' && !(picture.complete && picture.naturalWidth)) return 'loading';
@@ -545,22 +645,30 @@ WATCH = """cell => {
         else requestAnimationFrame(look);
     };
     requestAnimationFrame(look);
-}"""
+}"""  # noqa: E501
 
 
 def move(page, cell):
-    "Milliseconds until a picture of the widget changes, for each of its sliders (and menus) that changes one."
+    """Milliseconds until a picture of the widget changes, for each of its sliders (and menus) that changes
+    one."""
     took = []
-    for control in cell.locator(".jupyter-widgets .noUi-handle:visible, .jupyter-widgets select:visible, .si label input:visible").all():
+    for control in cell.locator(
+        ".jupyter-widgets .noUi-handle:visible, .jupyter-widgets select:visible, .si label input:visible"
+    ).all():
         cell.evaluate(WATCH)
         if control.evaluate("control => control.tagName") == "SELECT":
             if control.locator("option").count() < 2:
                 continue
             control.select_option(index=int(control.evaluate("control => control.selectedIndex == 0")))
         else:
-            at, end = (control.get_attribute(f"aria-value{name}") or control.evaluate(f"slider => slider.{own}") for name, own in (("now", "value"), ("max", "max")))
+            at, end = (
+                control.get_attribute(f"aria-value{name}") or control.evaluate(f"slider => slider.{own}")
+                for name, own in (("now", "value"), ("max", "max"))
+            )
             control.press("ArrowLeft" if at == end else "ArrowRight")
-            assert at != (control.get_attribute("aria-valuenow") or control.evaluate("slider => slider.value")), "an arrow key does not move the slider"
+            assert at != (
+                control.get_attribute("aria-valuenow") or control.evaluate("slider => slider.value")
+            ), "an arrow key does not move the slider"
         try:
             page.wait_for_function("window.change.milliseconds", timeout=4000)
             took.append(page.evaluate("window.change.milliseconds"))
@@ -571,14 +679,20 @@ def move(page, cell):
 
 
 def answers_of_the_kernel(page, cell):
-    "Milliseconds from an arrow key to the paint of what the kernel answered to it, as the instrument notes them."
+    """Milliseconds from an arrow key to the paint of what the kernel answered to it, as the instrument notes
+    them."""
     instrument, picture, times = cell.locator(".si"), cell.locator(".si-image"), []
     for key in ["ArrowLeft"] * 15 + ["ArrowUp"] * 15:
         page.wait_for_timeout(250)  # what follows a move has been painted
         instrument.evaluate("si => { si.instrument.times.length = 0; }")
         picture.press(key)
-        page.wait_for_function("si => si.instrument.times.length > 0", arg=instrument.element_handle(), timeout=5000)
-        shown = instrument.evaluate("si => { const it = si.instrument; return [String(it.values), String(it.found[it.shown[0]].values), it.times[0]]; }")
+        page.wait_for_function(
+            "si => si.instrument.times.length > 0", arg=instrument.element_handle(), timeout=5000
+        )
+        shown = instrument.evaluate(
+            "si => { const it = si.instrument; return [String(it.values), "
+            "String(it.found[it.shown[0]].values), it.times[0]]; }"
+        )
         assert shown[0] == shown[1]
         times.append(shown[2])
     return times
@@ -596,9 +710,13 @@ def wait_for_kernel(lab):
     for _ in range(240):
         try:
             kernels = ask(lab, "kernels")
-        except urllib.error.HTTPError as error:  # while a kernel is being started, the server cannot always list it
+        except urllib.error.HTTPError as error:
+            # while a kernel is being started, the server cannot always list it
             kernels = f"{error}: {error.read()[:500]}"
-        if isinstance(kernels, list) and kernels and kernels[0]["execution_state"] == "idle" and kernels[0]["connections"]:
+        if (
+            isinstance(kernels, list) and kernels and kernels[0]["execution_state"] == "idle"
+            and kernels[0]["connections"]
+        ):
             time.sleep(2)  # what the kernel said is on its way through the page
             return
         time.sleep(0.25)
@@ -617,7 +735,9 @@ def screenshots(cells, path):
     "Keeps a picture of each widget in the folder that WIDGET_SCREENSHOTS names, if it is set."
     if "WIDGET_SCREENSHOTS" in os.environ:
         for number, cell in enumerate(cells):
-            cell.locator(".jupyter-widgets, .si").first.screenshot(path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png")
+            cell.locator(".jupyter-widgets, .si").first.screenshot(
+                path=Path(os.environ["WIDGET_SCREENSHOTS"]) / f"{path.stem}_{number}.png"
+            )
 
 
 @pytest.mark.parametrize("path", IN_LAB, ids=lambda path: path.stem)
@@ -625,7 +745,9 @@ def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser,
     context = browser.new_context(viewport={"width": 1280, "height": 1600})
     page = context.new_page()
     # a workspace of its own: the common one would open the notebooks before this again
-    page.goto(f"{lab.address}lab/workspaces/{path.stem}/tree/{path.relative_to(TOP).as_posix()}?token={lab.token}")
+    page.goto(
+        f"{lab.address}lab/workspaces/{path.stem}/tree/{path.relative_to(TOP).as_posix()}?token={lab.token}"
+    )
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
     wait_for_kernel(lab)
     start = time.perf_counter()
@@ -635,7 +757,10 @@ def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser,
     page.wait_for_function(FINISHED, timeout=400_000)
     seconds = time.perf_counter() - start
     assert page.evaluate(ERRORS) == []
-    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    code = [
+        cell for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
     assert sum(any(letter.isdigit() for letter in prompt) for prompt in page.evaluate(PROMPTS)) == len(code)
     say(f"{path.stem}: all {len(code)} cells in {seconds:.0f} s")
     controls = page.locator(".jupyter-widgets .noUi-handle, .jupyter-widgets select, .si")
@@ -647,5 +772,9 @@ def test_jupyterlab_runs_the_notebook_and_its_widgets_move(lab, kernel, browser,
         assert took, f"widget {number}: no picture follows a slider"
         if cell.locator(".si").count():
             times = answers_of_the_kernel(page, cell)
-            say(f"{path.stem}, widget {number}: from input to paint through the kernel, median {np.median(times):.0f} ms, 95th percentile {np.percentile(times, 95):.0f} ms ({len(times)} inputs)")
+            say(
+                f"{path.stem}, widget {number}: from input to paint through the kernel, median "
+                f"{np.median(times):.0f} ms, 95th percentile {np.percentile(times, 95):.0f} ms ({len(times)} "
+                "inputs)"
+            )
     context.close()

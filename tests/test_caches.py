@@ -1,4 +1,5 @@
-"Files that are made of something: they never stand in for anything else, and a copy of their source is as good as the source."
+"""Files that are made of something: they never stand in for anything else, and a copy of their source is as
+good as the source."""
 
 import hashlib
 import os
@@ -37,17 +38,25 @@ def test_a_file_of_one_folder_does_not_stand_in_for_another(tmp_path):
     one, two, made = paint(tmp_path / "one", 10), paint(tmp_path / "two", 100), tmp_path / "c.h5"
     assert greys(one, made) == list(range(10, 16))
     before = made.read_bytes()
-    with pytest.raises(ValueError, match="c.h5 was made from other images than .*two holds now: delete it, or give another path"):
+    with pytest.raises(
+        ValueError,
+        match="c.h5 was made from other images than .*two holds now: delete it, or give another path"
+    ):
         greys(two, made)
     assert made.read_bytes() == before and greys(one, made) == list(range(10, 16))
 
 
 CHANGES = {
-    "painted over": lambda folder: paint(folder, 200, "ant/1.bmp"), "renamed": lambda folder: (folder / "ant/1.bmp").rename(folder / "ant/9.bmp"),
-    "moved": lambda folder: (folder / "ant/1.bmp").rename(folder / "bee/9.bmp"), "gone": lambda folder: (folder / "ant/1.bmp").unlink(),
+    "painted over": lambda folder: paint(folder, 200, "ant/1.bmp"),
+    "renamed": lambda folder: (folder / "ant/1.bmp").rename(folder / "ant/9.bmp"),
+    "moved": lambda folder: (folder / "ant/1.bmp").rename(folder / "bee/9.bmp"),
+    "gone": lambda folder: (folder / "ant/1.bmp").unlink(),
     "one more": lambda folder: paint(folder, 200, "ant/4.bmp"),
-    "changed places": lambda folder: [(folder / "ant/1.bmp").rename(folder / "x"), (folder / "ant/2.bmp").rename(folder / "ant/1.bmp"), (folder / "x").rename(folder / "ant/2.bmp")],
-}  # fmt: skip
+    "changed places": lambda folder: [
+        (folder / "ant/1.bmp").rename(folder / "x"), (folder / "ant/2.bmp").rename(folder / "ant/1.bmp"),
+        (folder / "x").rename(folder / "ant/2.bmp")
+    ],
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -75,7 +84,8 @@ def test_a_copy_or_a_touched_folder_is_the_same(tmp_path, monkeypatch):
         assert greys(same, tmp_path / "c.h5") == list(range(10, 16)) and len(read) == 6
         read.clear()
     paint(tmp_path / "copy", 200, "ant/1.bmp")
-    assert from_folder(tmp_path / "copy", tmp_path / "d.h5", side=8).dataset.sha256 != data.sha256  # a run knows them apart
+    # a run knows them apart
+    assert from_folder(tmp_path / "copy", tmp_path / "d.h5", side=8).dataset.sha256 != data.sha256
     assert from_folder(folder, tmp_path / "e.h5", side=8).dataset.sha256 == data.sha256
 
 
@@ -87,7 +97,10 @@ def test_a_file_of_another_size_or_another_data_set_is_refused(tmp_path):
     from soft_ssl.factors import Factors, write_factor_file
 
     values = np.array([[0], [0], [0], [1], [1], [1]], np.int16)
-    write_factor_file(tmp_path / "d.h5", [np.zeros((6, 8, 8, 3), np.uint8)], values, Factors(("a",), (2,), ("a",)), "x", "original", "", show_progress=False)
+    write_factor_file(
+        tmp_path / "d.h5", [np.zeros((6, 8, 8, 3), np.uint8)], values, Factors(("a",), (2,), ("a",)), "x",
+        "original", "", show_progress=False
+    )
     with pytest.raises(ValueError, match="was made from other images"):
         greys(folder, tmp_path / "d.h5")
 
@@ -119,7 +132,9 @@ def test_packed_pictures_are_compared_with_the_folder_beside_them(name, tmp_path
     assert colours(image_data("folder", given)) == list(range(10, 16))
     paint(folder, 200, "ant/1.bmp")
     for read in (lambda: image_data("folder", given), lambda: PackedPictures(packed)):
-        with pytest.raises(ValueError, match=f"{name} was packed from other pictures than .*train holds now: pack it again"):
+        with pytest.raises(
+            ValueError, match=f"{name} was packed from other pictures than .*train holds now: pack it again"
+        ):
             read()
     pack(folder, packed)
     assert 200 in colours(image_data("folder", given))
@@ -151,9 +166,13 @@ def digits(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(lambda folder: (folder / "train" / "0" / "0000.png").unlink(), "0000.png is missing"), (lambda folder: shutil.rmtree(folder / "val"), "is missing"),
-     (lambda folder: paint(folder, 0, "train/0/x.png"), "x.png is none of them"), (lambda folder: [shutil.rmtree(folder), folder.mkdir()], "is missing")],
-)  # fmt: skip
+    [
+        (lambda folder: (folder / "train" / "0" / "0000.png").unlink(), "0000.png is missing"),
+        (lambda folder: shutil.rmtree(folder / "val"), "is missing"),
+        (lambda folder: paint(folder, 0, "train/0/x.png"), "x.png is none of them"),
+        (lambda folder: [shutil.rmtree(folder), folder.mkdir()], "is missing")
+    ],
+)
 def test_a_folder_that_does_not_hold_all_digits_is_refused(change, said, digits, tmp_path):
     folder = shutil.copytree(digits, tmp_path / "digits")
     change(folder)
@@ -180,7 +199,9 @@ def test_a_file_is_not_taken_for_one_of_another_archive(tmp_path, monkeypatch, c
         np.savez_compressed(tmp_path / f"{name}.npz", images=images)
     path = build_file("mpi3d_toy", tmp_path, archive=tmp_path / "one.npz")
     before = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert build_file("mpi3d_toy", tmp_path, archive=tmp_path / "one.npz") == build_file("mpi3d_toy", tmp_path) == path
+    assert build_file(
+        "mpi3d_toy", tmp_path, archive=tmp_path / "one.npz"
+    ) == build_file("mpi3d_toy", tmp_path) == path
     assert main(["download", "mpi3d_toy", str(tmp_path), "3", "--from", str(tmp_path / "two.npz")]) == 2
     assert "was made from another archive than" in capsys.readouterr().err
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before

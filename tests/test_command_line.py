@@ -1,4 +1,5 @@
-"The command line as a user meets it: processes that are killed, files that are damaged, two processes at once."
+"""The command line as a user meets it: processes that are killed, files that are damaged, two processes at
+once."""
 
 import contextlib
 import io
@@ -27,17 +28,24 @@ SMALL = [
     "--train_batch_size",
     "16",
 ]
-SMALL += ["--log_every", "2", "--n_sub_train", "400", "--n_sub_test", "200", "--final_eval_only", "--no_figures"]
+SMALL += [
+    "--log_every", "2", "--n_sub_train", "400", "--n_sub_test", "200", "--final_eval_only", "--no_figures"
+]
 
 
 def soft_ssl(*words, check=True, alone=False):
-    "Runs the command line: in this process, which has imported all that it needs, or `alone` in one of its own."
+    """Runs the command line: in this process, which has imported all that it needs, or `alone` in one of its
+    own."""
     words = [str(word) for word in words]
     if alone:
         command = [sys.executable, "-m", "soft_ssl.cli", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     else:
-        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ) as out, contextlib.redirect_stderr(
+            io.StringIO()
+        ) as err:
             try:
                 code = main(words)
             except SystemExit as leave:
@@ -82,7 +90,9 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
     assert set(scores["feature"]) == features and set(scores["split"]) == {"iid", "val", "test"}
     assert len(scores) == len(features) * 3 * 5 and scores["score"].notna().all()
     assert "chance" in done.stdout
-    assert {file.name for file in run.glob("figures/*")} == ({"training.png", "probes.png"} if alone else set())
+    assert {file.name for file in run.glob("figures/*")} == (
+        {"training.png", "probes.png"} if alone else set()
+    )
 
 
 def test_a_run_keeps_its_split_and_turn(data, tmp_path):
@@ -115,7 +125,10 @@ def test_a_file_of_ones_own_is_named_like_a_data_set(tmp_path):
     labels = np.array([(hue, shape) for hue in range(4) for shape in range(4)] * 20)
     images = np.random.default_rng(0).integers(0, 255, (320, 64, 64, 3), np.uint8)
     from_arrays(images, labels, tmp_path / "own.h5", ["hue", "shape"])
-    options = ["--dataset", tmp_path / "own.h5", "--split", "bands hue shape", "--dataset_K", 2, "--augment", "crop", "--max_steps", 2]
+    options = [
+        "--dataset", tmp_path / "own.h5", "--split", "bands hue shape", "--dataset_K", 2, "--augment", "crop",
+        "--max_steps", 2
+    ]
     done = soft_ssl("train", "byol", *options, "--root_path", tmp_path, "--data_path", tmp_path, *SMALL)
     (run,) = tmp_path.glob("default/*")
     assert run.name.startswith("byol-softmax-own-K2-seed0-") and "hue" in done.stdout
@@ -134,7 +147,9 @@ def test_a_file_of_ones_own_is_named_like_a_data_set(tmp_path):
     ],
 )
 def test_a_split_that_cannot_be_is_a_sentence(options, words, data, tmp_path):
-    done = soft_ssl("train", "byol", *options, "--max_steps", 1, "--root_path", tmp_path, "--data_path", data, check=False)
+    done = soft_ssl(
+        "train", "byol", *options, "--max_steps", 1, "--root_path", tmp_path, "--data_path", data, check=False
+    )
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

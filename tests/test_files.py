@@ -13,13 +13,24 @@ from soft_ssl.pictures import open_packed
 from soft_ssl.runs import RunFolder
 
 
-@pytest.mark.parametrize("error", [NotImplementedError(), *(OSError(code, "no locks") for code in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK))], ids=str)
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError(),
+        *(OSError(code, "no locks") for code in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK))
+    ],
+    ids=str
+)
 def test_work_goes_on_where_a_file_system_has_no_locks(error, tmp_path, monkeypatch):
     def acquire(self, *args, **kwargs):
         raise error
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    with files.file_lock(tmp_path / "new" / "file"), files.complete_file(tmp_path / "new" / "file") as unfinished:
+    with files.file_lock(
+        tmp_path / "new" / "file"
+    ), files.complete_file(
+        tmp_path / "new" / "file"
+    ) as unfinished:
         unfinished.write_text("whole")
     assert [(file.name, file.read_text()) for file in (tmp_path / "new").iterdir()] == [("file", "whole")]
 
@@ -58,7 +69,9 @@ def out_of_range(url, start):
 def test_a_download_of_which_no_byte_is_missing_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "open_url", out_of_range)
     (tmp_path / "file.part").write_bytes(b"12345")
-    path = files.fetch(("https://example.org/file",), tmp_path / "file", "827ccb0eea8a706c4c34a16891f84e7b", "md5", 5)
+    path = files.fetch(
+        ("https://example.org/file",), tmp_path / "file", "827ccb0eea8a706c4c34a16891f84e7b", "md5", 5
+    )
     assert path.read_bytes() == b"12345"
 
 

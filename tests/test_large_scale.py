@@ -1,4 +1,5 @@
-"Large scale in several processes: two do what one would, and a run that is stopped goes on as if it had not been."
+"""Large scale in several processes: two do what one would, and a run that is stopped goes on as if it had not
+been."""
 
 import os
 import random
@@ -15,31 +16,46 @@ from matrix import LIMITS, PUBLISHED, SHARED, checkpoint, differences, on_two_pr
 
 from soft_ssl.scale import REQUEUE
 
-TINY = ["--preset", "digits", "--max_steps", "8", "--train_batch_size", "16", "--log_every", "1", "--n_groups", "8", "--projector_hidden", "32"]
+TINY = [
+    "--preset", "digits", "--max_steps", "8", "--train_batch_size", "16", "--log_every", "1", "--n_groups",
+    "8", "--projector_hidden", "32"
+]
 TINY += ["--predictor_hidden", "32", "--precision", "fp32", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    "All methods, two steps in double precision, on one process and on two; of published size with the softmax (`make matrix` does those without it too)."
+    """All methods, two steps in double precision, on one process and on two; of published size with the
+    softmax (`make matrix` does those without it too)."""
     folder = tmp_path_factory.mktemp("both")
     worker(folder, ("Softmax",))
     on_two_processes(folder, ("Softmax",))
     return folder
 
 
-@pytest.mark.parametrize("name", [f"{method}-{bottleneck}" for method, bottleneck in SHARED] + [f"published-{method}-{bottleneck}" for method, bottleneck in PUBLISHED if bottleneck == "Softmax"])
+@pytest.mark.parametrize(
+    "name",
+    [f"{method}-{bottleneck}" for method, bottleneck in SHARED]
+    + [f"published-{method}-{bottleneck}" for method, bottleneck in PUBLISHED if bottleneck == "Softmax"]
+)
 def test_two_processes_with_half_the_batch_equal_one(name, both):
-    for what, difference in differences(name, both).items():  # running statistics, centres, queues and codebooks are among the weights
+    # running statistics, centres, queues and codebooks are among the weights
+    for what, difference in differences(name, both).items():
         assert difference < LIMITS[what], what
 
 
 def command(folder: Path, run_id: str, processes: int, *words: str) -> subprocess.Popen:
     "Starts a run."
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    torchrun = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1
+        else []
+    )
     places = ["--data_path", str(folder), "--root_path", str(folder), "--run_id", run_id]
     line = [sys.executable, *torchrun, "-m", "soft_ssl.cli", "pretrain", "byol", *TINY, *places, *words]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:

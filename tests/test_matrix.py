@@ -1,4 +1,5 @@
-"Every method with every bottleneck, on factor data, on pictures, and where K leaves nothing out: a few steps each. `make matrix` does it with every data set and encoder, and more steps."
+"""Every method with every bottleneck, on factor data, on pictures, and where K leaves nothing out: a few
+steps each. `make matrix` does it with every data set and encoder, and more steps."""
 
 from itertools import product
 
@@ -21,25 +22,35 @@ def folder(tmp_path_factory):
     return folder
 
 
-FIRST = ("Continuous", "Softmax", "GumbelSoftmax", "VQ")  # with every method; their relatives with BYOL here, and with all in `make matrix`
+# with every method; their relatives with BYOL here, and with all in `make matrix`
+FIRST = ("Continuous", "Softmax", "GumbelSoftmax", "VQ")
 
 
-@pytest.mark.parametrize("method, bottleneck", [*product(METHODS, FIRST), *(("byol", bottleneck) for bottleneck in BOTTLENECKS if bottleneck not in FIRST)])
+@pytest.mark.parametrize(
+    "method, bottleneck",
+    [
+        *product(METHODS, FIRST),
+        *(("byol", bottleneck) for bottleneck in BOTTLENECKS if bottleneck not in FIRST)
+    ]
+)
 def test_every_method_trains_and_evaluates_with_every_bottleneck(method, bottleneck, folder):
     features = 2 if bottleneck in ("Continuous", "TopK") else 3
-    assert cell(method, bottleneck, "mpi3d", "CNN", folder) == f"ok ({features * 3 * 7} scores)"  # 3 parts x 7 factors
+    # 3 parts x 7 factors
+    assert cell(method, bottleneck, "mpi3d", "CNN", folder) == f"ok ({features * 3 * 7} scores)"
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_on_a_folder_of_pictures(method, folder):
-    assert cell(method, "Softmax", "folder", "ResNet10", folder, image_size=16) == "ok (3 scores)"  # of the class, on new pictures
+    # of the class, on new pictures
+    assert cell(method, "Softmax", "folder", "ResNet10", folder, image_size=16) == "ok (3 scores)"
 
 
 @pytest.mark.parametrize("bottleneck", FIRST)
 @pytest.mark.parametrize("method", ["byol", "vq-byol", "moco-simclr"])
 def test_where_nothing_is_held_back_what_is_left_is_scored(method, bottleneck, folder):
     features = 2 if bottleneck == "Continuous" else 3
-    assert cell(method, bottleneck, "mpi3d", "CNN", folder, dataset_K=6) == f"ok ({features * 7} scores)"  # iid alone
+    # iid alone
+    assert cell(method, bottleneck, "mpi3d", "CNN", folder, dataset_K=6) == f"ok ({features * 7} scores)"
 
 
 @pytest.mark.parametrize("recording", ["toy", "realistic", "real", "complex"])

@@ -11,7 +11,9 @@ from scipy import stats
 from sklearn.metrics import mutual_info_score
 
 from soft_ssl.bottleneck import Softmax, code_metrics
-from soft_ssl.metrics import dci, factor_vae, infoe, information, information_scores, lidar, sap, weighted_purity
+from soft_ssl.metrics import (
+    dci, factor_vae, infoe, information, information_scores, lidar, sap, weighted_purity
+)
 from soft_ssl.method import rankme
 
 SIZES, NUMBERS = (3, 4, 8), (2,)
@@ -48,16 +50,22 @@ def symbols_of(code: np.ndarray) -> np.ndarray:
     if np.issubdtype(code.dtype, np.integer):
         return code
     edges = [np.linspace(c.min(), c.max(), 21) for c in code.T]
-    return np.stack([np.clip(np.searchsorted(e, c, side="right") - 1, 0, 19) for e, c in zip(edges, code.T)], 1)
+    return np.stack(
+        [np.clip(np.searchsorted(e, c, side="right") - 1, 0, 19) for e, c in zip(edges, code.T)], 1
+    )
 
 
 def bits_by_shuffling(code: np.ndarray, values: np.ndarray, shuffles: int = 60) -> np.ndarray:
     "Mutual information less what shuffled rows share, stretched so that the most there can be stays."
-    rng, symbols, table = np.random.default_rng(2), symbols_of(code), np.zeros((code.shape[1], values.shape[1]))
+    rng, symbols, table = (
+        np.random.default_rng(2), symbols_of(code), np.zeros((code.shape[1], values.shape[1]))
+    )
     for g, group in enumerate(symbols.T):
         for f, factor in enumerate(values.T):
             told = mutual_info_score(group, factor) / math.log(2)
-            chance = np.mean([mutual_info_score(rng.permutation(group), factor) for _ in range(shuffles)]) / math.log(2)
+            chance = np.mean(
+                [mutual_info_score(rng.permutation(group), factor) for _ in range(shuffles)]
+            ) / math.log(2)
             most = min(entropy_of(group), entropy_of(factor))
             table[g, f] = most * (told - chance) / (most - chance) if most > chance else 0
     return table
@@ -82,7 +90,9 @@ def test_information_and_its_scores_are_those_of_loops_with_chance_taken_away_by
         infom.append(max(parts) / sum(parts) if sum(parts) > 0 else 1 / 3)
         if max(row) > 0:
             best = int(np.argmax(row))
-            modularity.append(1 - sum(told**2 for f, told in enumerate(row) if f != best) / (max(row) ** 2 * 2))
+            modularity.append(
+                1 - sum(told**2 for f, told in enumerate(row) if f != best) / (max(row) ** 2 * 2)
+            )
             weighted += sum(row) * (1 - stats.entropy(row, base=3))
             weight += sum(row)
     L = len(rows)
@@ -124,7 +134,10 @@ def test_sap_of_classes_is_the_best_guess_for_each_symbol(name):
     for f in (0, 1):
         told = []
         for group in code.T:
-            best = sum(Counter(VALUES[group == symbol, f].tolist()).most_common(1)[0][1] for symbol in set(group.tolist()))
+            best = sum(
+                Counter(VALUES[group == symbol, f].tolist()).most_common(1)[0][1]
+                for symbol in set(group.tolist())
+            )
             told.append(best / len(VALUES))
         best, second = sorted(told, reverse=True)[:2]
         assert sap(code, VALUES, NUMBERS)[f] == pytest.approx(best - second, abs=0.06)
@@ -137,7 +150,9 @@ def test_dci_agrees_with_a_random_forest_about_what_can_be_read_and_where(name):
     code, half = CODES[name], len(VALUES) // 2
     trees, importance = dci(code, VALUES, NUMBERS), []
     for f, factor in enumerate(VALUES.T):
-        forest = (RandomForestRegressor if f in NUMBERS else RandomForestClassifier)(60, max_features=None, max_depth=6, random_state=0)
+        forest = (
+            RandomForestRegressor if f in NUMBERS else RandomForestClassifier
+        )(60, max_features=None, max_depth=6, random_state=0)
         forest.fit(code[:half], factor[:half])
         importance.append(forest.feature_importances_)
         assert trees.informativeness[f] == pytest.approx(forest.score(code[half:], factor[half:]), abs=0.16)
@@ -165,7 +180,9 @@ def test_infoe_is_that_of_a_logistic_regression_written_out(name):
         optimizer = torch.optim.LBFGS([weights, bias], max_iter=200, line_search_fn="strong_wolfe")
 
         def loss(rows, weights=weights, bias=bias, y=y):
-            return torch.nn.functional.cross_entropy(x[order][rows] @ weights + bias, y[rows], reduction="sum")
+            return torch.nn.functional.cross_entropy(
+                x[order][rows] @ weights + bias, y[rows], reduction="sum"
+            )
 
         def closure(loss=loss, weights=weights, optimizer=optimizer):
             optimizer.zero_grad()
@@ -175,7 +192,11 @@ def test_infoe_is_that_of_a_logistic_regression_written_out(name):
 
         optimizer.step(closure)
         counts = torch.bincount(y[:half]).double()
-        parts.append(max(1 - float(loss(slice(half, None)).detach()) / float(-(counts / half).log()[y[half:]].sum()), 0))
+        parts.append(
+            max(
+                1 - float(loss(slice(half, None)).detach()) / float(-(counts / half).log()[y[half:]].sum()), 0
+            )
+        )
     assert infoe(code, VALUES) == pytest.approx(np.mean(parts), abs=0.04)
 
 
@@ -204,20 +225,32 @@ def test_factor_vae_is_that_of_pairs_counted_one_by_one(name):
 
 def test_rankme_and_lidar_are_those_of_scipy():
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 1, 12)) * np.linspace(0.1, 2, 12) + 0.3 * rng.normal(size=(60, 5, 12)) @ rng.normal(size=(12, 12)) / 4
+    x = rng.normal(
+        size=(60, 1, 12)
+    ) * np.linspace(0.1, 2, 12) + 0.3 * rng.normal(
+        size=(60, 5, 12)
+    ) @ rng.normal(size=(12, 12)) / 4
     singular = np.sqrt(np.maximum(scipy.linalg.eigvalsh(np.cov(x[:, 0].T, bias=True) * 60), 0))
-    assert float(rankme(torch.from_numpy(x[:, 0]))) == pytest.approx(np.exp(stats.entropy(singular)), rel=1e-4)
-    within = sum(np.outer(e - image.mean(0), e - image.mean(0)) for image in x for e in image) / 300 + 1e-4 * np.eye(12)
+    assert float(rankme(torch.from_numpy(x[:, 0]))) == pytest.approx(
+        np.exp(stats.entropy(singular)), rel=1e-4
+    )
+    within = sum(
+        np.outer(e - image.mean(0), e - image.mean(0)) for image in x for e in image
+    ) / 300 + 1e-4 * np.eye(12)
     centre = x.reshape(-1, 12).mean(0)
     between = sum(np.outer(image.mean(0) - centre, image.mean(0) - centre) for image in x) / 60
-    assert lidar(torch.from_numpy(x)) == pytest.approx(np.exp(stats.entropy(scipy.linalg.eigh(between, within, eigvals_only=True))), rel=1e-6)
+    assert lidar(torch.from_numpy(x)) == pytest.approx(
+        np.exp(stats.entropy(scipy.linalg.eigh(between, within, eigvals_only=True))), rel=1e-6
+    )
 
 
 def test_perplexity_counts_symbols_that_are_used_alike():
     logits = torch.full((12, 2, 6), -9.0)
     logits[range(12), 0, [i % 3 for i in range(12)]] = 9.0  # three symbols, alike
     logits[:, 1, 4] = 9.0  # one
-    assert float(code_metrics(Softmax(2, 6)(logits.flatten(1)))["perplexity"]) == pytest.approx((3 + 1) / 2, abs=1e-5)
+    assert float(
+        code_metrics(Softmax(2, 6)(logits.flatten(1)))["perplexity"]
+    ) == pytest.approx((3 + 1) / 2, abs=1e-5)
 
 
 def test_metrics_leave_constant_factors_out_refuse_nan_and_ignore_the_order_of_rows():
@@ -227,7 +260,7 @@ def test_metrics_leave_constant_factors_out_refuse_nan_and_ignore_the_order_of_r
         "sap": lambda code, values: sap(code, values, NUMBERS)[:3].tolist(),
         "dci": lambda code, values: [*dci(code, values, NUMBERS)[:2], *dci(code, values, NUMBERS)[2][:3]],
         "infoe": infoe, "factor_vae": factor_vae,
-    }  # fmt: skip
+    }
     for name, metric in metrics.items():
         said = metric(CODES["noisy"], VALUES)
         assert metric(CODES["noisy"][shuffle], VALUES[shuffle]) == said, name

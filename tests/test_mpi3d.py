@@ -1,4 +1,5 @@
-"MPI3D's archives as a user meets them: damaged, scrambled, fetched over a line that breaks off, drawn and interrupted."
+"""MPI3D's archives as a user meets them: damaged, scrambled, fetched over a line that breaks off, drawn and
+interrupted."""
 
 import hashlib
 import http.server

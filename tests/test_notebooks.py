@@ -1,4 +1,5 @@
-"Every notebook runs from its first cell to its last; those that JupyterLab runs where there is a browser stand in test_browser.py."
+"""Every notebook runs from its first cell to its last; those that JupyterLab runs where there is a browser
+stand in test_browser.py."""
 
 import multiprocessing
 import os
@@ -7,8 +8,14 @@ import sys
 import pytest
 from test_browser import CHROMIUM, IN_LAB, TOP
 
-NOTEBOOKS = [path for path in sorted(TOP.glob("nbs/**/*.ipynb")) if ".ipynb_checkpoints" not in path.parts and not (CHROMIUM.exists() and path in IN_LAB)]
-PACKAGES = ["nbdev.test", "torch", "torchvision", "accelerate", "sklearn.linear_model", "scipy.stats", "seaborn", "h5py", "test_browser"]
+NOTEBOOKS = [
+    path for path in sorted(TOP.glob("nbs/**/*.ipynb"))
+    if ".ipynb_checkpoints" not in path.parts and not (CHROMIUM.exists() and path in IN_LAB)
+]
+PACKAGES = [
+    "nbdev.test", "torch", "torchvision", "accelerate", "sklearn.linear_model", "scipy.stats", "seaborn",
+    "h5py", "test_browser"
+]
 SECONDS = 600  # that a notebook may take
 
 

@@ -16,8 +16,11 @@ def archive(tmp_path_factory):
     full = dsprites.FULL_FACTORS
     images = np.concatenate(list(dsprites.draw_all(full)))[..., 0] // 255
     classes = np.concatenate([np.zeros((len(full), 1), np.int64), full.values(np.arange(len(full)))], 1)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:  # as np.savez_compressed, in less time
-        for name, array in (("imgs", images), ("latents_classes", classes), ("metadata", np.array({"a": "pickle"}))):
+    # as np.savez_compressed, in less time
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name, array in (
+            ("imgs", images), ("latents_classes", classes), ("metadata", np.array({"a": "pickle"}))
+        ):
             with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array)
     return path

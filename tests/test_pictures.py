@@ -1,4 +1,5 @@
-"Folders of pictures as people have them: parts by other names, classes that are missing, hidden files, cameras held upright, names that are not UTF-8."
+"""Folders of pictures as people have them: parts by other names, classes that are missing, hidden files,
+cameras held upright, names that are not UTF-8."""
 
 import os
 from pathlib import Path
@@ -18,9 +19,13 @@ from soft_ssl.runs import RunFolder
 from soft_ssl.scale import preset_config, pretrain
 from soft_ssl.transfer import knn
 
-COLOURS = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), "dog": (200, 200, 0), "egret": (0, 200, 200)}
-TINY = dict(image_size=8, n_groups=4, n_symbols=3, projector_hidden=8, projection_dim=8, predictor_hidden=8, train_batch_size=4, max_steps=1,
-            workers=0, optimizer="SGD", precision="fp32")  # fmt: skip
+COLOURS = {
+    "ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), "dog": (200, 200, 0), "egret": (0, 200, 200)
+}
+TINY = dict(
+    image_size=8, n_groups=4, n_symbols=3, projector_hidden=8, projection_dim=8, predictor_hidden=8,
+    train_batch_size=4, max_steps=1, workers=0, optimizer="SGD", precision="fp32"
+)
 
 
 def paint(root: Path, *names: str) -> Path:
@@ -37,7 +42,8 @@ def files_of(part: str, *classes: str, n: int = 2) -> list[str]:
 
 
 def labels_by_name(pictures) -> dict[str, int]:
-    "The label that the pictures of each class have; told by their colour, so that the order of files does not matter."
+    """The label that the pictures of each class have; told by their colour, so that the order of files does
+    not matter."""
     found = {}
     for image, label in (pictures[i] for i in range(len(pictures))):
         colour = image[:, 0, 0].numpy().astype(int)
@@ -61,7 +67,9 @@ def everything_below(folder: Path) -> list[str]:
 # ---- classes have names ----
 
 
-@pytest.mark.parametrize("packed", [(), ("train",), ("val",), ("train", "val")], ids=lambda parts: "+".join(parts) or "folders")
+@pytest.mark.parametrize(
+    "packed", [(), ("train",), ("val",), ("train", "val")], ids=lambda parts: "+".join(parts) or "folders"
+)
 def test_classes_have_the_same_numbers_in_both_parts(packed, tmp_path, capsys):
     root = paint(tmp_path, *files_of("train", "ant", "bee", "dog"), *files_of("val", "bee", "cat", "dog"))
     for part in packed:
@@ -71,7 +79,8 @@ def test_classes_have_the_same_numbers_in_both_parts(packed, tmp_path, capsys):
     assert labels_by_name(test) == {"bee": 1, "cat": 2, "dog": 3}
     assert len(train.classes) == len(test.classes) == 4
     said = capsys.readouterr().err.strip()
-    assert said.count("\n") == 0 and said.endswith("cat") and "lacks" in said  # which classes only one part has
+    # which classes only one part has
+    assert said.count("\n") == 0 and said.endswith("cat") and "lacks" in said
 
 
 def test_parts_without_a_common_class_are_refused(tmp_path):
@@ -90,7 +99,9 @@ def frozen_run(folder: Path, data: Path) -> RunFolder:
 
 
 def test_neighbours_are_right_where_a_part_lacks_a_class(tmp_path):
-    data = paint(tmp_path / "data", *files_of("train", *COLOURS, n=4), *files_of("val", "bee", "cat", "egret"))
+    data = paint(
+        tmp_path / "data", *files_of("train", *COLOURS, n=4), *files_of("val", "bee", "cat", "egret")
+    )
     for more in ((), ("train",)):
         for part in more:
             pack(data / part, data / f"{part}.h5")
@@ -102,7 +113,11 @@ def test_neighbours_are_right_where_a_part_lacks_a_class(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("train", "test"), [("Train", "Val"), ("train", "validation"), ("TRAIN", "valid"), ("train", "Test"), ("train", "VALIDATION")]
+    ("train", "test"),
+    [
+        ("Train", "Val"), ("train", "validation"), ("TRAIN", "valid"), ("train", "Test"),
+        ("train", "VALIDATION")
+    ]
 )
 def test_parts_are_found_by_the_names_that_people_give_them(train, test, tmp_path):
     root = paint(tmp_path, *files_of(train, "ant", "bee"), *files_of(test, "ant", "bee", n=1))
@@ -110,7 +125,10 @@ def test_parts_are_found_by_the_names_that_people_give_them(train, test, tmp_pat
 
 
 def test_folders_without_pictures_do_not_matter(tmp_path):
-    for root in (paint(tmp_path / "parts", *files_of("Train", "ant")), paint(tmp_path / "classes", "ant/0.png", "ant/1.png"), paint(tmp_path / "flat", "0.png", "1.png")):
+    for root in (
+        paint(tmp_path / "parts", *files_of("Train", "ant")),
+        paint(tmp_path / "classes", "ant/0.png", "ant/1.png"), paint(tmp_path / "flat", "0.png", "1.png")
+    ):
         paint(root, "annotations/deeper/.x.png")
         (root / "labels").mkdir()
         (root / "labels" / "list.txt").write_text("1")
@@ -130,10 +148,14 @@ def test_of_several_parts_to_test_on_the_first_with_pictures_is_taken(tmp_path):
 
 @pytest.mark.parametrize(
     ("names", "said"),
-    [(["val/ant/1.png", "other/1.png"], "nothing to train on"), (["train/ant/1.png", "val/ant/1.png", "ant/1.png"], "ant/1.png lies beside"),
-     (["train/ant/1.png", "1.png"], "1.png lies beside"), (["Train/ant/1.png", "train/ant/1.png"], "are two folders or files for the same part"),
-     (["train/ant/1.png", "val/ant/1.png", "Val/ant/2.png"], "are two folders or files for the same part")],
-)  # fmt: skip
+    [
+        (["val/ant/1.png", "other/1.png"], "nothing to train on"),
+        (["train/ant/1.png", "val/ant/1.png", "ant/1.png"], "ant/1.png lies beside"),
+        (["train/ant/1.png", "1.png"], "1.png lies beside"),
+        (["Train/ant/1.png", "train/ant/1.png"], "are two folders or files for the same part"),
+        (["train/ant/1.png", "val/ant/1.png", "Val/ant/2.png"], "are two folders or files for the same part")
+    ],
+)
 def test_a_layout_that_is_not_understood_is_refused_with_those_that_are(names, said, tmp_path, capsys):
     paint(tmp_path / "photos", *names)
     if len(list((tmp_path / "photos").iterdir())) < len({name.split("/")[0] for name in names}):
@@ -141,12 +163,18 @@ def test_a_layout_that_is_not_understood_is_refused_with_those_that_are(names, s
     for train in (True, False):
         with pytest.raises(ValueError, match=f"{said}.*`train` and `val`"):
             image_data("folder", tmp_path / "photos", train)
-    words = ["pretrain", "byol", "--preset", "digits", "--dataset", "folder", "--data_path", tmp_path / "photos", "--root_path", tmp_path / "runs"]
+    words = [
+        "pretrain", "byol", "--preset", "digits", "--dataset", "folder", "--data_path", tmp_path / "photos",
+        "--root_path", tmp_path / "runs"
+    ]
     assert said in refused(capsys, *words)
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("names", [["ant/1.png", "ant/2.png"], ["1.png", "2.png"], ["train/ant/1.png", "train/ant/2.png"]], ids=["classes", "flat", "train alone"])
+@pytest.mark.parametrize(
+    "names", [["ant/1.png", "ant/2.png"], ["1.png", "2.png"], ["train/ant/1.png", "train/ant/2.png"]],
+    ids=["classes", "flat", "train alone"]
+)
 def test_a_folder_without_a_part_to_test_on_says_so(names, tmp_path):
     root = paint(tmp_path, *names)
     assert len(image_data("folder", root)) == 2
@@ -165,7 +193,9 @@ def test_of_a_folder_without_parts_images_are_held_back(tmp_path, capsys):
 
 def test_hidden_and_empty_folders_are_no_classes_and_hidden_files_no_pictures(tmp_path):
     names = ["ant/1.png", "ant/2.png", "bee/1.png", "bee/2.png"]
-    hidden = [".thumbnails/1.png", "ant/.ipynb_checkpoints/1-checkpoint.png", "bee/._1.png", "._2.png", ".x.png"]
+    hidden = [
+        ".thumbnails/1.png", "ant/.ipynb_checkpoints/1-checkpoint.png", "bee/._1.png", "._2.png", ".x.png"
+    ]
     root = paint(tmp_path / "photos", *names, *hidden)
     (root / "cat" / "deeper").mkdir(parents=True)
     pictures = image_data("folder", root)
@@ -176,7 +206,10 @@ def test_hidden_and_empty_folders_are_no_classes_and_hidden_files_no_pictures(tm
 
 
 def test_pictures_beside_sub_folders_are_refused_and_one_is_named(tmp_path):
-    root = paint(tmp_path / "photos", "a.png", "b.png", *(f"{name}/{i}.png" for name in ("ant", "bee") for i in range(6)))
+    root = paint(
+        tmp_path / "photos", "a.png", "b.png",
+        *(f"{name}/{i}.png" for name in ("ant", "bee") for i in range(6))
+    )
     with pytest.raises(ValueError, match="beside its sub-folders, such as a.png"):
         image_data("folder", root)
     with pytest.raises(ValueError, match="different depths, such as b?a?.png and"):
@@ -186,7 +219,10 @@ def test_pictures_beside_sub_folders_are_refused_and_one_is_named(tmp_path):
 
 # ---- pictures that were not named as such ----
 
-PLACES = {"flat": ["1.png"], "classes": ["ant/1.png"], "parts": ["train/ant/1.png"], "other parts": ["Train/ant/1.png", "Validation/ant/1.png"]}
+PLACES = {
+    "flat": ["1.png"], "classes": ["ant/1.png"], "parts": ["train/ant/1.png"],
+    "other parts": ["Train/ant/1.png", "Validation/ant/1.png"]
+}
 
 
 @pytest.mark.parametrize("kind", [*PLACES, "packed", "packed file"])
@@ -197,7 +233,10 @@ def test_a_folder_of_pictures_is_not_taken_for_another_data_set(kind, tmp_path, 
         pack(paint(tmp_path / "elsewhere", "ant/1.png"), photos / "train.h5")
     given, before = photos / "train.h5" if kind == "packed file" else photos, everything_below(photos)
     for more in ((), ("--preset", "digits"), ("--dry_run",), ("--dataset", "imagenet")):
-        said = refused(capsys, "pretrain", "byol", "--data_path", given, "--root_path", tmp_path / "runs", "--max_steps", "1", *more)
+        said = refused(
+            capsys, "pretrain", "byol", "--data_path", given, "--root_path", tmp_path / "runs", "--max_steps",
+            "1", *more
+        )
         assert "is a folder of pictures: add --dataset folder to train on them" in said
     for dataset in ("digits", "cifar10", "stl10", "imagenet100"):
         with pytest.raises(ValueError, match="is a folder of pictures: add --dataset folder"):
@@ -208,13 +247,18 @@ def test_a_folder_of_pictures_is_not_taken_for_another_data_set(kind, tmp_path, 
 def test_data_sets_in_folders_of_their_own_are_found(tmp_path):
     write_digits(tmp_path / "digits")
     paint(tmp_path, "imagenet/train/ant/1.png", "imagenet/val/ant/1.png", ".thumbnails/1.png")
-    assert [len(image_data(name, tmp_path, train)) for name in ("digits", "imagenet") for train in (True, False)] == [1438, 359, 1, 1]
+    assert [
+        len(image_data(name, tmp_path, train)) for name in ("digits", "imagenet") for train in (True, False)
+    ] == [1438, 359, 1, 1]
 
 
 # ---- reading ----
 
 SCENE = np.array([[10, 20, 30], [40, 50, 60]], np.uint8)  # as it was seen
-STORED = {1: SCENE, 2: SCENE[:, ::-1], 3: SCENE[::-1, ::-1], 4: SCENE[::-1], 5: SCENE.T, 6: SCENE.T[::-1], 7: SCENE.T[::-1, ::-1], 8: SCENE.T[:, ::-1]}
+STORED = {
+    1: SCENE, 2: SCENE[:, ::-1], 3: SCENE[::-1, ::-1], 4: SCENE[::-1], 5: SCENE.T, 6: SCENE.T[::-1],
+    7: SCENE.T[::-1, ::-1], 8: SCENE.T[:, ::-1]
+}
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -223,7 +267,9 @@ def test_pictures_are_turned_upright(kind, orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     grey = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
-    (grey.convert("RGB") if kind == "webp" else grey).save(tmp_path / f"1.{kind}", exif=exif, **({"lossless": True} if kind == "webp" else {}))
+    (grey.convert("RGB") if kind == "webp" else grey).save(
+        tmp_path / f"1.{kind}", exif=exif, **({"lossless": True} if kind == "webp" else {})
+    )
     assert np.asarray(read_picture(tmp_path / f"1.{kind}"))[..., 1].tolist() == SCENE.tolist()
     assert image_data("folder", tmp_path)[0][0][1].tolist() == SCENE.tolist()
 
@@ -234,8 +280,11 @@ def test_every_reader_turns_a_photograph(tmp_path):
     for number in range(4):
         Image.fromarray(square).save(tmp_path / f"{number}.jpg", exif=exif, quality=95)
     upright = square.T[:, ::-1]  # the first row of the file is the right side of the scene
-    read = {"folder": image_data("folder", tmp_path)[0][0][0], "packed": PackedPictures(pack(tmp_path, tmp_path / "p.h5"))[0][0][0],
-            "file": from_folder(tmp_path, tmp_path / "c.h5", side=8).dataset.images([0])[0, 0]}  # fmt: skip
+    read = {
+        "folder": image_data("folder", tmp_path)[0][0][0],
+        "packed": PackedPictures(pack(tmp_path, tmp_path / "p.h5"))[0][0][0],
+        "file": from_folder(tmp_path, tmp_path / "c.h5", side=8).dataset.images([0])[0, 0]
+    }
     for name, image in read.items():
         assert abs(image.numpy().astype(int) - upright).max() < 8, name
 
@@ -262,16 +311,24 @@ def palette(**saved) -> Image.Image:
 WHITE = [255, 255, 255]
 MIXED = [204, 224, 255]  # a fifth of the colour, four fifths of white
 TRANSPARENT = {
-    "RGBA png": (rgba, "png", {}, [[7, 8, 9], WHITE, MIXED]), "RGBA tif": (rgba, "tif", {}, [[7, 8, 9], WHITE, MIXED]),
+    "RGBA png": (rgba, "png", {}, [[7, 8, 9], WHITE, MIXED]),
+    "RGBA tif": (rgba, "tif", {}, [[7, 8, 9], WHITE, MIXED]),
     "RGBA webp": (rgba, "webp", {"lossless": True, "exact": True}, [[7, 8, 9], WHITE, MIXED]),
     "LA": (la, "png", {}, [[7] * 3, WHITE, [224] * 3]),
     "palette": (palette, "png", {"transparency": 1}, [[7, 8, 9], WHITE, [0, 100, 255]]),
     "palette with many": (palette, "png", {"transparency": bytes([255, 0, 51])}, [[7, 8, 9], WHITE, MIXED]),
     "gif": (palette, "gif", {"transparency": 1}, [[7, 8, 9], WHITE, [0, 100, 255]]),
-    "one grey": (lambda: Image.fromarray(SCENE[:1]), "png", {"transparency": 20}, [[10] * 3, WHITE, [30] * 3]),
-    "one colour": (lambda: rgba().convert("RGB"), "png", {"transparency": (0, 0, 0)}, [[7, 8, 9], WHITE, [0, 100, 255]]),
-    "one of 65,536 greys": (lambda: Image.fromarray(np.array([[0, 257, 65535]], np.uint16)), "png", {"transparency": 257}, [[0] * 3, WHITE, WHITE]),
-}  # fmt: skip
+    "one grey": (
+        lambda: Image.fromarray(SCENE[:1]), "png", {"transparency": 20}, [[10] * 3, WHITE, [30] * 3]
+    ),
+    "one colour": (
+        lambda: rgba().convert("RGB"), "png", {"transparency": (0, 0, 0)}, [[7, 8, 9], WHITE, [0, 100, 255]]
+    ),
+    "one of 65,536 greys": (
+        lambda: Image.fromarray(np.array([[0, 257, 65535]], np.uint16)), "png", {"transparency": 257},
+        [[0] * 3, WHITE, WHITE]
+    ),
+}
 
 
 @pytest.mark.filterwarnings("ignore:.*mode.*:DeprecationWarning")
@@ -288,22 +345,32 @@ def test_what_is_transparent_is_put_on_white(kind, tmp_path):
 
 def test_a_fingerprint_is_of_names_and_bytes(tmp_path, monkeypatch):
     root = paint(tmp_path / "photos", "ant/1.bmp", "bee/1.bmp")
-    marks = [image_data("folder", root).fingerprint(), PackedPictures(pack(root, tmp_path / "elsewhere" / "1.h5")).fingerprint()]
+    marks = [
+        image_data("folder", root).fingerprint(),
+        PackedPictures(pack(root, tmp_path / "elsewhere" / "1.h5")).fingerprint()
+    ]
     assert marks[0] == marks[1]  # the same pictures, packed
     Image.new("RGB", (8, 8), "red").save(root / "ant" / "1.bmp")  # as many bytes as before
-    marks += [image_data("folder", root).fingerprint(), PackedPictures(pack(root, tmp_path / "elsewhere" / "2.h5")).fingerprint()]
+    marks += [
+        image_data("folder", root).fingerprint(),
+        PackedPictures(pack(root, tmp_path / "elsewhere" / "2.h5")).fingerprint()
+    ]
     assert marks[2] == marks[3] != marks[0]
     monkeypatch.setattr(pictures_module, "MOST_READ", 2)
     large = image_data("folder", root, side=8).fingerprint()
     Image.new("RGB", (8, 8), "blue").save(root / "ant" / "1.bmp")
-    assert large == image_data("folder", root).fingerprint() and large not in marks  # of many gigabytes names and sizes are read
+    # of many gigabytes names and sizes are read
+    assert large == image_data("folder", root).fingerprint() and large not in marks
     (root / "ant" / "1.bmp").rename(root / "ant" / "2.bmp")
     assert large != image_data("folder", root).fingerprint()
 
 
 def test_a_run_goes_on_and_is_read_only_on_the_pictures_that_it_was_trained_on(tmp_path, capsys):
     data = paint(tmp_path / "data", *(f"{name}/{i}.bmp" for name in ("ant", "bee") for i in range(5)))
-    options = TINY | dict(preset="digits", dataset="folder", data_path=str(data), root_path=tmp_path, run_id="run", show_progress=False)
+    options = TINY | dict(
+        preset="digits", dataset="folder", data_path=str(data), root_path=tmp_path, run_id="run",
+        show_progress=False
+    )
     run = pretrain("byol", **options)
     pretrain("byol", reload=True, **options)
     evaluate(run.path, knn, taus="1", k=1)
@@ -312,7 +379,9 @@ def test_a_run_goes_on_and_is_read_only_on_the_pictures_that_it_was_trained_on(t
     Image.new("RGB", (8, 8), "red").save(data / "ant" / "1.bmp")
     with pytest.raises(ValueError, match="are not those that .* was trained on"):
         pretrain("byol", reload=True, **options)
-    assert "was trained on (its checksum differs)" in refused(capsys, "evaluate", "byol", "knn", "--run_path", run.path, "--taus", "1", "--k", "1")
+    assert "was trained on (its checksum differs)" in refused(
+        capsys, "evaluate", "byol", "knn", "--run_path", run.path, "--taus", "1", "--k", "1"
+    )
 
 
 def test_features_that_were_kept_are_not_those_of_other_test_pictures(tmp_path):
@@ -320,7 +389,8 @@ def test_features_that_were_kept_are_not_those_of_other_test_pictures(tmp_path):
     run = frozen_run(tmp_path / "run", data)
     options = dict(checkpoint="best", taus="1", k=1)
     first = evaluate(run.path, knn, **options).set_index("feature")["score"]["encoded"]
-    Image.new("RGB", (8, 8), COLOURS["bee"]).save(data / "val" / "ant" / "0.png")  # in the colour of the other class
+    # in the colour of the other class
+    Image.new("RGB", (8, 8), COLOURS["bee"]).save(data / "val" / "ant" / "0.png")
     assert (first, evaluate(run.path, knn, **options).set_index("feature")["score"]["encoded"]) == (1, 0.75)
 
 
@@ -330,7 +400,9 @@ def test_features_that_were_kept_are_not_those_of_other_test_pictures(tmp_path):
 def odd(folder: Path) -> Path:
     "Pictures whose names, and those of their class and their folder, are not UTF-8."
     photos = Path(os.fsdecode(os.fsencode(folder) + b"/photos\xe9"))
-    names = [os.fsdecode(name) for name in (b"caf\xe9/1.png", b"caf\xe9/\xff2.png", b"ant/1.png", b"ant/2\xe9.png")]
+    names = [
+        os.fsdecode(name) for name in (b"caf\xe9/1.png", b"caf\xe9/\xff2.png", b"ant/1.png", b"ant/2\xe9.png")
+    ]
     try:
         return paint(photos, *names)
     except OSError:
@@ -352,7 +424,10 @@ def test_names_that_are_not_utf8_work(tmp_path):
 
 def test_names_that_are_not_utf8_can_be_printed(tmp_path, capsys):
     root = odd(tmp_path)
-    config = dict(dataset="folder", data_path=str(root), root_path=tmp_path, run_id="run", preset="digits", show_progress=False)
+    config = dict(
+        dataset="folder", data_path=str(root), root_path=tmp_path, run_id="run", preset="digits",
+        show_progress=False
+    )
     run = pretrain("byol", **config | TINY)
     assert "photos\\xe9" in capsys.readouterr().out
     evaluate(run.path, knn, taus="1", k=1)
@@ -363,7 +438,10 @@ def test_names_that_are_not_utf8_can_be_printed(tmp_path, capsys):
             read()
         str(error.value).encode()  # no bytes that a terminal refuses
     paint(root, os.fsdecode(b"\xe9.png"))
-    for read in (lambda: image_data("folder", root), lambda: from_folder(root, tmp_path / "c.h5"), lambda: image_data("digits", root)):
+    for read in (
+        lambda: image_data("folder", root), lambda: from_folder(root, tmp_path / "c.h5"),
+        lambda: image_data("digits", root)
+    ):
         with pytest.raises(ValueError, match=r"\\xe9") as error:
             read()
         str(error.value).encode()
@@ -374,7 +452,9 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(paint(tmp_path / "here", "x/1.png"))
     paint(tmp_path / "photos", "ant/1.png", "ant/2.png", "bee/1.png", "bee/2.png")
     assert len(image_data("folder", "~/photos")) == len(PictureFolder("~/photos")) == 4
-    assert len(PackedPictures(pack("~/photos", "~/packed.h5"))) == len(image_data("folder", "~/packed.h5")) == 4
+    assert len(
+        PackedPictures(pack("~/photos", "~/packed.h5"))
+    ) == len(image_data("folder", "~/packed.h5")) == 4
     assert write_digits("~/data/digits") == tmp_path / "data" / "digits"
     assert len(image_data("digits", "~/data")) == 1438
     assert len(from_folder("~/photos", "~/c.h5", side=8).dataset) == len(FactorDataset("~/c.h5")) == 4
@@ -382,4 +462,6 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch, capsys
     (tmp_path / "data" / "dsprites_original.h5").write_bytes(b"damaged")
     assert str(tmp_path) in refused(capsys, "download", "dsprites", "~/data", 1)
     assert everything_below(tmp_path / "here") == ["x", "x/1.png"]  # and no folder that is called ~
-    assert "there is no folder" in refused(capsys, "pretrain", "byol", "--dataset", "folder", "--data_path", "~nobody-of-this-name/x")
+    assert "there is no folder" in refused(
+        capsys, "pretrain", "byol", "--dataset", "folder", "--data_path", "~nobody-of-this-name/x"
+    )

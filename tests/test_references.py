@@ -17,13 +17,21 @@ from soft_ssl.networks import CNN
 from soft_ssl.probes import LogisticProbes, RidgeProbes
 from soft_ssl.scale import PRESETS, preset_config
 
-SMALL = ["--n_groups", "4", "--n_symbols", "8", "--h_dim", "2", "--feature_dim", "8", "--train_batch_size", "16", "--max_steps", "3", "--log_every", "1",
-         "--n_sub_train", "100", "--n_sub_test", "50", "--final_eval_only", "--no_figures"]  # fmt: skip
+SMALL = [
+    "--n_groups", "4", "--n_symbols", "8", "--h_dim", "2", "--feature_dim", "8", "--train_batch_size", "16",
+    "--max_steps", "3", "--log_every", "1", "--n_sub_train", "100", "--n_sub_test", "50", "--final_eval_only",
+    "--no_figures"
+]
 
 
-@pytest.mark.parametrize("part", [small_losses, large_losses, settings, probe_rows], ids=lambda part: part.__name__)
+@pytest.mark.parametrize(
+    "part", [small_losses, large_losses, settings, probe_rows], ids=lambda part: part.__name__
+)
 def test_agrees_with_the_independent_computation(part):
-    wrong = [f"{name}: {kit:.6g}, right is {other:.6g}" for name, kit, other in part() if kit != pytest.approx(other, rel=1e-4, abs=1e-6)]
+    wrong = [
+        f"{name}: {kit:.6g}, right is {other:.6g}" for name, kit, other in part()
+        if kit != pytest.approx(other, rel=1e-4, abs=1e-6)
+    ]
     assert wrong == []
 
 
@@ -47,11 +55,17 @@ PUBLISHED = {  # lr, wd, lr of the probe, EMA at first and at last, temperatures
 
 
 def test_presets_hold_the_published_numbers():
-    assert {(preset, method) for preset, methods in PRESETS.items() for method in methods if preset not in ("digits", "fashion_mnist")} == set(PUBLISHED)
+    assert {
+        (preset, method) for preset, methods in PRESETS.items() for method in methods
+        if preset not in ("digits", "fashion_mnist")
+    } == set(PUBLISHED)
     for (preset, method), published in PUBLISHED.items():
         config = preset_config(method, preset)
         names = ("lr", "wd", "probe_lr", "ema", "ema_end", "tau", "tau_teacher")
-        here = [None if name.startswith("ema") and not METHODS[method].has_teacher else config[name] for name in names]
+        here = [
+            None if name.startswith("ema") and not METHODS[method].has_teacher else config[name]
+            for name in names
+        ]
         assert tuple(here) == published, (preset, method)
         assert config["last_norm_emb"] is True
         assert config["lars_clip"] is (preset == "cifar100") or config["optimizer"] != "LARS"
@@ -62,7 +76,12 @@ def test_presets_hold_the_published_numbers():
 
 def test_a_plan_says_that_the_temperatures_of_two_settings_were_searched(tmp_path, capsys):
     for preset, said in (("imagenet", True), ("imagenet200", False)):
-        assert main(["pretrain", "byol", "--preset", preset, "--dry_run", "--image_size", "32", "--data_path", str(tmp_path)]) == 0
+        assert main(
+            [
+                "pretrain", "byol", "--preset", preset, "--dry_run", "--image_size", "32", "--data_path",
+                str(tmp_path)
+            ]
+        ) == 0
         assert ("are not published" in capsys.readouterr().out) is said
 
 
@@ -132,7 +151,10 @@ def data(tmp_path_factory):
 
 
 def trained(data, folder, method, *words):
-    line = ["train", method, "--dataset", "mpi3d_toy", "--dataset_K", "3", "--data_path", str(data), "--root_path", str(folder), *SMALL, *words]
+    line = [
+        "train", method, "--dataset", "mpi3d_toy", "--dataset_K", "3", "--data_path", str(data),
+        "--root_path", str(folder), *SMALL, *words
+    ]
     assert main(line) == 0
     (run,) = folder.glob("default/*")
     return run
@@ -141,12 +163,18 @@ def trained(data, folder, method, *words):
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("rule", ["ema", "loss"])
 def test_vq_byol_trains_in_bf16(rule, hard, data, tmp_path):
-    run = trained(data, tmp_path, "vq-byol", "--precision", "bf16", "--vq_update_rule", rule, "--vq_warmup_steps", "1", *(["--hard"] if hard else []))
+    run = trained(
+        data, tmp_path, "vq-byol", "--precision", "bf16", "--vq_update_rule", rule, "--vq_warmup_steps", "1",
+        *(["--hard"] if hard else [])
+    )
     assert np.isfinite(pd.read_csv(run / "metrics.csv")["loss"]).all()
 
 
 def test_simclr_with_a_codebook_trains_in_bf16(data, tmp_path):
-    run = trained(data, tmp_path, "moco-simclr", "--precision", "bf16", "--bottleneck", "vq", "--queue_size", "2", "--lr", "1e-4")
+    run = trained(
+        data, tmp_path, "moco-simclr", "--precision", "bf16", "--bottleneck", "vq", "--queue_size", "2",
+        "--lr", "1e-4"
+    )
     assert np.isfinite(pd.read_csv(run / "metrics.csv")["loss"]).all()
 
 
@@ -167,12 +195,19 @@ def test_codewords_under_bf16_are_those_of_fp32(rule):
     ("byol", [], {"entropy_given_x"}),
     ("byol", ["--hard"], {"entropy_given_x"}),
     ("vq-byol", ["--vq_dimz", "8"], {"entropy_given_x", "codebook_entropy"}),
-])  # fmt: skip
-def test_entropies_have_one_meaning_each_and_hard_codes_are_not_called_certain(method, words, logged, data, tmp_path):
+])
+def test_entropies_have_one_meaning_each_and_hard_codes_are_not_called_certain(
+    method, words, logged, data, tmp_path
+):
     run = trained(data, tmp_path, method, *words)
     columns = set(pd.read_csv(run / "metrics.csv"))
     assert logged <= columns and "entropy" not in columns
-    assert main(["evaluate", method, "disentanglement", "--run_path", str(run), "--data_path", str(data), "--n_images", "100"]) == 0
+    assert main(
+        [
+            "evaluate", method, "disentanglement", "--run_path", str(run), "--data_path", str(data),
+            "--n_images", "100"
+        ]
+    ) == 0
     scores = pd.read_csv(run / "disentanglement.csv").set_index("metric")["score"]
     assert 0 < scores["entropy_given_x"] <= 3  # bits of 8 symbols; dim equals V in the third case
     assert json.loads((run / "config.json").read_text())["method"]["method"] == method

@@ -64,15 +64,23 @@ def prose(path):
     "The markdown of a notebook or page."
     if path.suffix == ".md":
         return path.read_text()
-    return "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    return "\n\n".join(
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"
+    )
 
 
 def anchors(path):
     "What the headings of a page are called in links: small letters, hyphens, no other signs."
-    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in re.findall(r"^#+ +(.+)$", prose(path), re.MULTILINE)}
+    return {
+        re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        for title in re.findall(r"^#+ +(.+)$", prose(path), re.MULTILINE)
+    }
 
 
-NAMED = {"the study": "04a_study", "the benchmark": "94_benchmark", "probes": "03_probes", "metrics": "03a_metrics"}  # a link's text, and where it leads
+# a link's text, and where it leads
+NAMED = {
+    "the study": "04a_study", "the benchmark": "94_benchmark", "probes": "03_probes", "metrics": "03a_metrics"
+}
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, TOP / "README.md"], ids=lambda path: path.stem)
@@ -83,17 +91,25 @@ def test_links_lead_to_a_page_and_to_a_heading_of_it(path):
             continue
         page, _, anchor = target.partition("#")
         page = path.parent / page if page else path
-        if not page.exists() or (anchor and anchor not in anchors(page)) or NAMED.get(text, page.stem) != page.stem:
+        if (
+            not page.exists() or (anchor and anchor not in anchors(page))
+            or NAMED.get(text, page.stem) != page.stem
+        ):
             wrong.append(f"[{text}]({target})")
-        if "`" in text and path.suffix == ".ipynb":  # the site makes links of names in backticks itself, and one in another breaks both
+        # the site makes links of names in backticks itself, and one in another breaks both
+        if "`" in text and path.suffix == ".ipynb":
             wrong.append(f"[{text}]({target}): no backticks")
     assert wrong == []
 
 
-NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|\d{4}\.\d{5}", re.DOTALL)  # code, formulas, addresses, numbers of papers
+# code, formulas, addresses, numbers of papers
+NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|\d{4}\.\d{5}", re.DOTALL)
 IN_PROSE = re.compile(r"(?<![\w.,/:-])\d+\.\d+(?![\w.])")
-# facts that no computation of ours gives: sizes of archives and data sets, versions of Python, a constant of a paper
-FACTS = {"01b_mpi3d": {"5.7", "12.7"}, "03c_transfer": {"1.3"}, "05_scale": {"0.0051"}, "index": {"3.10", "3.11"}}
+# facts that no computation of ours gives: sizes of archives and data sets, versions of Python, a constant of
+# a paper
+FACTS = {
+    "01b_mpi3d": {"5.7", "12.7"}, "03c_transfer": {"1.3"}, "05_scale": {"0.0051"}, "index": {"3.10", "3.11"}
+}
 
 
 def numbers_in(text: str) -> set[float]:
@@ -106,11 +122,27 @@ def test_numbers_in_prose_stand_in_an_output_or_in_code(path):
     for cell in cells:
         if cell.cell_type == "code":
             data = [output.get("data", {}) for output in cell.outputs]
-            there |= numbers_in(" ".join([cell.source, *(output.get("text", "") for output in cell.outputs), *(each.get(kind, "") for each in data for kind in ("text/plain", "text/html", "text/markdown"))]))
+            there |= numbers_in(
+                " ".join(
+                    [
+                        cell.source, *(output.get("text", "") for output in cell.outputs),
+                        *(
+                            each.get(kind, "") for each in data
+                            for kind in ("text/plain", "text/html", "text/markdown")
+                        )
+                    ]
+                )
+            )
     missing = []
-    for number in IN_PROSE.findall(" ".join(NOT_PROSE.sub("", cell.source) for cell in cells if cell.cell_type == "markdown")):
+    for number in IN_PROSE.findall(
+        " ".join(NOT_PROSE.sub("", cell.source) for cell in cells if cell.cell_type == "markdown")
+    ):
         half = 0.5000001 * 10 ** -len(number.split(".")[1])
-        if number not in FACTS.get(path.stem, ()) and not any(abs(float(number) - scale * value) <= half for value in there for scale in (1, 100)):  # a share may be said in percent
+        # a share may be said in percent
+        if (
+            number not in FACTS.get(path.stem, ())
+            and not any(abs(float(number) - scale * value) <= half for value in there for scale in (1, 100))
+        ):
             missing.append(number)
     assert missing == [], "these numbers in prose stand in no output: show or check them"
 

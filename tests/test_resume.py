@@ -23,7 +23,17 @@ def place(tmp_path_factory):
 
 
 def line(place, root, **more):
-    return ["train", "byol", *words_of(SMALL | dict(max_steps=4, dataset="mpi3d_toy", dataset_K=3, root_path=root, run_id="run", data_path=place / "data") | more)]
+    return [
+        "train", "byol",
+        *words_of(
+            SMALL
+            | dict(
+                max_steps=4, dataset="mpi3d_toy", dataset_K=3, root_path=root, run_id="run",
+                data_path=place / "data"
+            )
+            | more
+        )
+    ]
 
 
 def difference(run, root):
@@ -32,7 +42,9 @@ def difference(run, root):
     return largest
 
 
-@pytest.mark.parametrize("ends", [dict(scheduler="cosine"), dict(ema=0.9, ema_end=1.0)], ids=["cosine", "ema"])
+@pytest.mark.parametrize(
+    "ends", [dict(scheduler="cosine"), dict(ema=0.9, ema_end=1.0)], ids=["cosine", "ema"]
+)
 def test_a_run_whose_schedule_ends_is_not_stretched(ends, place, tmp_path):
     assert answer(line(place, tmp_path, **ends))[0] == 0
     run = tmp_path / "default" / "run"
@@ -50,26 +62,48 @@ def test_a_constant_run_goes_on_with_more_steps_and_repeats_to_the_same_scores(p
 
 
 def test_what_auto_came_to_is_kept(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "mode_of", lambda method, batches, precision, *more: Mode("bf16" if precision == "auto" else precision, False))
-    monkeypatch.setattr(experiment, "choose_threads", lambda threads, *more: "1" if threads == "auto" else threads)
+    monkeypatch.setattr(
+        experiment, "mode_of",
+        lambda method, batches, precision, *more: Mode("bf16" if precision == "auto" else precision, False)
+    )
+    monkeypatch.setattr(
+        experiment, "choose_threads", lambda threads, *more: "1" if threads == "auto" else threads
+    )
     assert answer(line(place, tmp_path, precision="auto", compile="auto", threads="auto"))[0] == 0
     run = tmp_path / "default" / "run"
-    assert json.loads((run / "config.json").read_text())["resolved"] == {"precision": "bf16", "compile": "off", "threads": "1"}
-    monkeypatch.setattr(experiment, "mode_of", lambda method, batches, precision, *more: Mode("fp32" if precision == "auto" else precision, False))  # another machine
-    monkeypatch.setattr(experiment, "choose_threads", lambda threads, *more: "2" if threads == "auto" else threads)
-    assert answer([*line(place, tmp_path, precision="auto", compile="auto", threads="auto", max_steps=8), "--reload"])[0] == 0
-    assert json.loads((run / "config.json").read_text())["resolved"] == {"precision": "bf16", "compile": "off", "threads": "1"}
+    assert json.loads((run / "config.json").read_text())["resolved"] == {
+        "precision": "bf16", "compile": "off", "threads": "1"
+    }
+    # another machine
+    monkeypatch.setattr(
+        experiment, "mode_of",
+        lambda method, batches, precision, *more: Mode("fp32" if precision == "auto" else precision, False)
+    )
+    monkeypatch.setattr(
+        experiment, "choose_threads", lambda threads, *more: "2" if threads == "auto" else threads
+    )
+    assert answer(
+        [*line(place, tmp_path, precision="auto", compile="auto", threads="auto", max_steps=8), "--reload"]
+    )[0] == 0
+    assert json.loads((run / "config.json").read_text())["resolved"] == {
+        "precision": "bf16", "compile": "off", "threads": "1"
+    }
     assert difference(run, tmp_path) == 0
 
 
 def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it(place, monkeypatch):
     data = load("mpi3d_toy", 3, data_path=place / "data")
     config = experiment.full_config("byol", dict(compile="auto", max_steps=400))
-    built, batches = experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
-    monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])  # as if compiled were the faster
+    built, batches = (
+        experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
+    )
+    # as if compiled were the faster
+    monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])
     monkeypatch.setenv("SOFT_SSL_KERNELS", "off")
     for more, expected in ({}, "on"), ({"max_steps": 10}, "off"), ({"max_steps": 0, "epochs": 400}, "on"):
-        assert experiment.resolve(config | more, built, batches, experiment.steps_of(config | more, data))["compile"] == expected
+        assert experiment.resolve(
+            config | more, built, batches, experiment.steps_of(config | more, data)
+        )["compile"] == expected
 
 
 @pytest.mark.skipif(library() is None, reason="no compiler for the kernels")
@@ -78,7 +112,9 @@ def test_an_encoder_with_kernels_is_not_compiled_unless_asked_for(place, monkeyp
     monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])
     for compile, encoder, expected in ("auto", "CNN", "off"), ("on", "CNN", "on"), ("auto", "ResNet10", "on"):
         config = experiment.full_config("byol", dict(compile=compile, encoder=encoder, max_steps=400))
-        built, batches = experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
+        built, batches = (
+            experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
+        )
         assert experiment.resolve(config, built, batches, 400)["compile"] == expected
 
 
@@ -92,8 +128,14 @@ def test_a_run_goes_on_only_on_its_own_data(place, tmp_path):
     old = load("mpi3d_toy", 3, data_path=data).dataset
     images, values = old.images(slice(None)).permute(0, 2, 3, 1).numpy(), old.values
     (data / "mpi3d_toy_original.h5").unlink()
-    write_factor_file(data / "mpi3d_toy_original.h5", [255 - images], values, old.factors, old.name, old.source, "0" * 64, show_progress=False)
-    for command in ([*words[:-2], "--data_path", str(data), "--reload", "--max_steps", "8"], ["evaluate", "byol", "linear_probe", "--run_path", str(run)], ["repeat", str(run)]):
+    write_factor_file(
+        data / "mpi3d_toy_original.h5", [255 - images], values, old.factors, old.name, old.source, "0" * 64,
+        show_progress=False
+    )
+    for command in (
+        [*words[:-2], "--data_path", str(data), "--reload", "--max_steps", "8"],
+        ["evaluate", "byol", "linear_probe", "--run_path", str(run)], ["repeat", str(run)]
+    ):
         code, said = answer(command)
         assert code == 2 and "checksum differs" in said, (command, said)
     assert (run / "config.json").read_bytes() == before
@@ -104,12 +146,23 @@ def test_a_run_on_drawn_images_goes_on_with_them_when_the_original_appears(tmp_p
     data = tmp_path / "data"
     data.mkdir()
     mpi3d.render(data_file(data, "mpi3d", "rendered"), grid)
-    words = ["train", "byol", *words_of(SMALL | dict(max_steps=2, dataset="mpi3d", dataset_K=3, root_path=tmp_path, run_id="run", data_path=data))]
+    words = [
+        "train", "byol",
+        *words_of(
+            SMALL
+            | dict(
+                max_steps=2, dataset="mpi3d", dataset_K=3, root_path=tmp_path, run_id="run", data_path=data
+            )
+        )
+    ]
     code, said = answer(words)
     assert code == 0, said
     drawn = FactorDataset(data_file(data, "mpi3d", "rendered"))
     other = [255 - drawn.images(slice(None)).permute(0, 2, 3, 1).numpy()]
-    write_factor_file(data_file(data, "mpi3d", "original"), other, drawn.values, drawn.factors, "mpi3d", "original", "0" * 64, show_progress=False)
+    write_factor_file(
+        data_file(data, "mpi3d", "original"), other, drawn.values, drawn.factors, "mpi3d", "original",
+        "0" * 64, show_progress=False
+    )
     code, said = answer([*words, "--reload", "--max_steps", "4"])
     assert code == 0, said
     config = json.loads((tmp_path / "default" / "run" / "config.json").read_text())
@@ -125,5 +178,8 @@ def test_a_second_repetition_is_answered_with_options_that_repeat_has(place, tmp
     assert code == 2 and "--reload" in said and "--exp_name" in said and "--run_id" not in said, said
     assert answer([*words, "--reload"])[0] == 0
     assert answer([*words, "--exp_name", "twice"])[0] == 0
-    scores = [pd.read_csv(tmp_path / name / "run" / "probes.csv")["score"] for name in ("default", "repeated", "twice")]
+    scores = [
+        pd.read_csv(tmp_path / name / "run" / "probes.csv")["score"]
+        for name in ("default", "repeated", "twice")
+    ]
     assert scores[0].equals(scores[1]) and scores[0].equals(scores[2])

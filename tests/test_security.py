@@ -1,4 +1,5 @@
-"What comes from elsewhere runs no program, leaves no folder, and is fetched from nowhere but where data is published."
+"""What comes from elsewhere runs no program, leaves no folder, and is fetched from nowhere but where data is
+published."""
 
 import contextlib
 import http.server
@@ -60,7 +61,8 @@ def test_pickle_in_a_checkpoint_is_refused_and_does_not_run(name, tmp_path):
     read = run.load_checkpoint if name == "last.ckpt" else lambda: load_weights(run.path / name)
     with pytest.raises(ValueError, match="damaged"):
         read()
-    (run.path / name).write_bytes(pickle.dumps(Bomb(mark)))  # and with no zip around it, as PyTorch once wrote
+    # and with no zip around it, as PyTorch once wrote
+    (run.path / name).write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(ValueError, match="damaged"):
         read()
     assert not mark.exists()
@@ -72,14 +74,22 @@ def test_pickle_in_an_archive_is_refused_and_does_not_run(tmp_path, capsys):
     assert "plain" in refused(capsys, "download", "mpi3d_toy", tmp_path / "data", 3, "--from", archive)
     with zipfile.ZipFile(archive, "w") as other:  # a pickle that does not even say that it is an array
         other.writestr("images.npy", pickle.dumps(Bomb(mark)))
-    assert "fetch it again" in refused(capsys, "download", "mpi3d_toy", tmp_path / "data", 3, "--from", archive)
+    assert "fetch it again" in refused(
+        capsys, "download", "mpi3d_toy", tmp_path / "data", 3, "--from", archive
+    )
     assert not mark.exists()
 
 
 def test_nothing_in_the_package_unpickles():
     source = "\n".join(path.read_text() for path in (TOP / "soft_ssl").glob("*.py"))
-    assert not re.search(r"\b(import|from) (pickle|cPickle|dill|joblib|shelve|marshal)\b|read_pickle|allow_pickle=True|weights_only=False", source)
-    assert re.findall(r"torch\.load\([^)]*\)", source) == ["torch.load(file, map_location=device, weights_only=True)"]
+    assert not re.search(
+        r"\b(import|from) "
+        r"(pickle|cPickle|dill|joblib|shelve|marshal)\b|read_pickle|allow_pickle=True|weights_only=False",
+        source
+    )
+    assert re.findall(r"torch\.load\([^)]*\)", source) == [
+        "torch.load(file, map_location=device, weights_only=True)"
+    ]
     assert not re.search(r"\bexec\(|os\.system|shell=True|yaml\.load\(", source)
 
 
@@ -96,12 +106,19 @@ def test_members_of_an_archive_stay_in_their_folder(tmp_path):
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["in", "side"]
     assert not (tmp_path / "outside").exists()
     with pytest.raises(ValueError, match="fetch it again"):
-        files.untar(tmp_path / "a.tar.gz", tmp_path / "out", ["in/link"])  # to a file that the archive does not hold
+        # to a file that the archive does not hold
+        files.untar(tmp_path / "a.tar.gz", tmp_path / "out", ["in/link"])
 
 
 def test_names_of_runs_stay_in_their_folder(tmp_path, capsys):
-    for words in (["--run_id", "../../../outside"], ["--exp_name", str(tmp_path / "outside")], ["--exp_name", "..", "--run_id", "x"], ["--root_path", ".", "--exp_name", ".."]):
-        said = refused(capsys, "train", "byol", "--root_path", tmp_path / "runs", "--data_path", TOP / "data", "--max_steps", 1, *words)
+    for words in (
+        ["--run_id", "../../../outside"], ["--exp_name", str(tmp_path / "outside")],
+        ["--exp_name", "..", "--run_id", "x"], ["--root_path", ".", "--exp_name", ".."]
+    ):
+        said = refused(
+            capsys, "train", "byol", "--root_path", tmp_path / "runs", "--data_path", TOP / "data",
+            "--max_steps", 1, *words
+        )
         assert "lead out of it" in said
     assert not (tmp_path / "outside").exists() and not (tmp_path / "runs").exists()
 
@@ -138,7 +155,10 @@ def test_data_files_read_nothing_from_elsewhere(tmp_path):
     with h5py.File(tmp_path / "trap.h5", "w") as file:
         file.create_dataset("images", (100, 1, 1, 1), np.uint8, external=[(str(TOP / "README.md"), 0, 100)])
         file["factors"], file["pixel_moments"] = np.zeros((100, 1), np.int16), np.zeros((100, 1, 2))
-        file.attrs.update(name="x", source="original", sha256="", version=1, factor_names=["a"], factor_sizes=[1], factor_classes=["a"], factor_circular=["a"])
+        file.attrs.update(
+            name="x", source="original", sha256="", version=1, factor_names=["a"], factor_sizes=[1],
+            factor_classes=["a"], factor_circular=["a"]
+        )
     with pytest.raises(ValueError, match="stands in another file"):
         FactorDataset(tmp_path / "trap.h5")
     with h5py.File(tmp_path / "trap.h5", "w") as file:
@@ -150,7 +170,9 @@ def test_data_files_read_nothing_from_elsewhere(tmp_path):
 
 # ---- downloads ----
 
-ADDRESSES = [url for about in DATASETS.values() for url in about.urls] + [CIFAR_URL.format(10), CIFAR_URL.format(100), *STL10_URLS]
+ADDRESSES = [
+    url for about in DATASETS.values() for url in about.urls
+] + [CIFAR_URL.format(10), CIFAR_URL.format(100), *STL10_URLS]
 
 
 @pytest.mark.parametrize("url", sorted(set(ADDRESSES)))
@@ -159,8 +181,14 @@ def test_every_published_address_may_be_asked(url):
     files.check_address(url)
 
 
-@pytest.mark.parametrize("url", ["http://github.com/x", "ftp://github.com/x", "file:///etc/passwd", "https://github.com.example.org/x", "https://example.org/github.com",
-                                 "https://github.com@example.org/x", "https://notgithub.com/x", "//github.com/x", "https:///x", "http://localhost/x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://github.com/x", "ftp://github.com/x", "file:///etc/passwd", "https://github.com.example.org/x",
+        "https://example.org/github.com", "https://github.com@example.org/x", "https://notgithub.com/x",
+        "//github.com/x", "https:///x", "http://localhost/x"
+    ]
+)
 def test_no_other_address_is_asked(url, tmp_path):
     with pytest.raises(ValueError, match="not an https address|not one of the hosts"):
         files.download((url,), tmp_path / "x")
@@ -196,7 +224,9 @@ def server():
     server.server_close()
 
 
-@pytest.mark.parametrize("target", ["http://example.org/x", "https://example.org/x", "file:///etc/passwd", "ftp://github.com/x"])
+@pytest.mark.parametrize(
+    "target", ["http://example.org/x", "https://example.org/x", "file:///etc/passwd", "ftp://github.com/x"]
+)
 def test_a_redirection_elsewhere_is_not_followed(target, server, tmp_path):
     with pytest.raises(ConnectionError, match="redirection|unknown url type|not allowed"):
         files.download((f"{server}/to/{target}",), tmp_path / "x")
@@ -221,14 +251,17 @@ def test_a_server_does_not_fill_the_disk(path, server, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(TOP.glob("nbs/**/*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_listen_on_this_machine_alone(path):
-    code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    code = "\n".join(
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+    )
     for listener in re.findall(r"(?:HTTPServer|TCPServer|\.bind|create_server)\(\(?([^,)]*)", code):
         assert listener.strip("\"'( ") == "127.0.0.1", f"listens on {listener}"
     assert not re.search(r"0\.0\.0\.0|share=True|--ip[ =]|http\.server [^\n]*--bind (?!127)", code)
 
 
 def test_upper_bounds_have_a_reason():
-    "Every package that may not be newer than some version is named, with why, in settings.ini and in the docs."
+    """Every package that may not be newer than some version is named, with why, in settings.ini and in the
+    docs."""
     settings = (TOP / "settings.ini").read_text()
     bounded = set(re.findall(r"([\w-]+)>=[\w.]+,<", settings))
     notes = " ".join(line for line in settings.splitlines() if line.startswith("#"))

@@ -19,9 +19,10 @@ from soft_ssl.statistics import read_scores
 from soft_ssl.study import compute, configuration, expand, run_cells
 
 TINY = {
-    "source": "rendered", "h_dim": 4, "feature_dim": 8, "n_groups": 4, "n_symbols": 3, "train_batch_size": 16, "n_train": 1000, "n_sub_train": 200,
+    "source": "rendered", "h_dim": 4, "feature_dim": 8, "n_groups": 4, "n_symbols": 3, "train_batch_size": 16,
+    "n_train": 1000, "n_sub_train": 200,
     "n_sub_test": 100, "max_steps": 150, "eval_every": 75,
-}  # fmt: skip
+}
 BLOCKS = [
     {"bottleneck": ["GumbelSoftmax"], "seed": [0]},
     {"method": ["supervised"], "bottleneck": ["Softmax"], "max_steps": [10], "seed": [1]},
@@ -29,7 +30,10 @@ BLOCKS = [
 
 
 def command(grid, data, root, *words):
-    return [sys.executable, "-m", "soft_ssl.cli", "study", "--size", str(grid), "--data_path", str(data), "--root_path", str(root), "--workers", "2", *words]
+    return [
+        sys.executable, "-m", "soft_ssl.cli", "study", "--size", str(grid), "--data_path", str(data),
+        "--root_path", str(root), "--workers", "2", *words
+    ]
 
 
 def study(*args):
@@ -75,7 +79,9 @@ def whole(grid, data, tmp_path_factory):
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="reads /proc")
 def test_killed_in_the_middle_and_continued_gives_the_same_table(whole, grid, data, tmp_path):
     environment = os.environ | {"SOFT_SSL_CHECKPOINT_SECONDS": "0.3"}
-    process = subprocess.Popen(command(grid, data, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(
+        command(grid, data, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
     limit = time.monotonic() + 120
     while not list(tmp_path.glob("study-tiny/*/last.ckpt")):
         assert process.poll() is None and time.monotonic() < limit, "no checkpoint before the end"
@@ -95,21 +101,34 @@ def test_killed_in_the_middle_and_continued_gives_the_same_table(whole, grid, da
 def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data):
     done = study(grid, data, whole, "--repeats", "2")
     table = pd.read_csv(whole / "study-tiny" / "repeated.csv")
-    assert len(table) == 2 and (table["equal"] == table["scores"]).all() and (table["largest_difference"] == 0).all(), done
+    assert len(table) == 2 and (
+        table["equal"] == table["scores"]
+    ).all() and (table["largest_difference"] == 0).all(), done
 
 
 def test_a_study_goes_through_submitit(data, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
-    (cell,) = expand({"common": TINY | {"data_path": str(data)}, "blocks": [{"method": ["pca"], "bottleneck": ["Continuous"]}]})
+    (cell,) = expand(
+        {
+            "common": TINY | {"data_path": str(data)},
+            "blocks": [{"method": ["pca"], "bottleneck": ["Continuous"]}]
+        }
+    )
     # submitit's own executor takes the same jobs without a cluster; there is no GPU to ask it for
-    monkeypatch.setattr("soft_ssl.study.submit", lambda cluster, *args, gpus_per_node, **more: submit("local", *args, **more))
+    monkeypatch.setattr(
+        "soft_ssl.study.submit", lambda cluster, *args, gpus_per_node, **more: submit("local", *args, **more)
+    )
     about = run_cells([cell], tmp_path / "cells", tmp_path / "tables", cluster="slurm")
     assert list(about["state"]) == ["done"]
-    assert set(pd.read_csv(tmp_path / "tables" / "scores.csv")["feature"]) == {"pixels_pca", "pixels_pca_wide"}
+    assert set(
+        pd.read_csv(tmp_path / "tables" / "scores.csv")["feature"]
+    ) == {"pixels_pca", "pixels_pca_wide"}
 
 
 def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, tmp_path):
-    process = subprocess.Popen(command(grid, data, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(grid, data, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     limit = time.monotonic() + 120
     while not list(tmp_path.glob("study-tiny/byol*/metrics.csv")):
         assert process.poll() is None and time.monotonic() < limit, "no step before the end"
@@ -121,7 +140,9 @@ def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, t
 
 
 def test_a_grid_sets_the_temperature_of_simclr_and_that_of_the_code_each_by_its_name():
-    (cell,) = expand({"common": {"method": "moco-simclr"}, "blocks": [{"temperature": [0.1], "channel_tau": [0.5]}]})
+    (cell,) = expand(
+        {"common": {"method": "moco-simclr"}, "blocks": [{"temperature": [0.1], "channel_tau": [0.5]}]}
+    )
     options = configuration(cell)
     assert (options["temperature"], options["tau"], options["tau_teacher"]) == (0.1, 0.5, 0.5)
 
@@ -129,7 +150,12 @@ def test_a_grid_sets_the_temperature_of_simclr_and_that_of_the_code_each_by_its_
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_of_the_kit_can_stand_in_a_cell(method, data, tmp_path):
     more = {"queue_size": 64} if method == "moco" else {}
-    (cell,) = expand({"common": TINY | {"data_path": str(data), "max_steps": 2, "eval_every": 0} | more, "blocks": [{"method": [method]}]})
+    (cell,) = expand(
+        {
+            "common": TINY | {"data_path": str(data), "max_steps": 2, "eval_every": 0} | more,
+            "blocks": [{"method": [method]}]
+        }
+    )
     table = compute(cell, RunFolder(tmp_path / "study" / method))
     assert set(table["step"]) == {0, 2} and table["score"].notna().all()
     assert {"encoded", "embedding", "one_hot", "logits", "symbols"} <= set(table["feature"])
@@ -165,29 +191,46 @@ def sharpness(method, data, n_sub_test: int = 10) -> pd.DataFrame:
     rows = [("embedding", "all", "all", name, float(value)) for name, value in (
         ("of_bottleneck", method.student.bottleneck.sharpness), ("of_method", method.factor), ("n_sub_test", n_sub_test))]
     return pd.DataFrame(rows, columns=["feature", "split", "factor", "metric", "score"])
-"""
+"""  # noqa: E501
 
 
-def test_bottleneck_method_and_evaluation_of_ones_own_stand_in_a_cell_by_their_import_paths(data, tmp_path, monkeypatch):
+def test_bottleneck_method_and_evaluation_of_ones_own_stand_in_a_cell_by_their_import_paths(
+    data, tmp_path, monkeypatch
+):
     (tmp_path / "own_parts.py").write_text(PARTS)
     monkeypatch.chdir(tmp_path)  # where the modules of the one who starts the study are
-    own = {"method": ["own_parts.Scaled"], "bottleneck": ["own_parts.Sigmoid"], "evaluation": ["own_parts.sharpness"], "sharpness": [0.5, 2], "factor": [3]}
-    (tmp_path / "own.json").write_text(json.dumps({"common": TINY | {"max_steps": 2, "eval_every": 0}, "blocks": [own]}))
+    own = {
+        "method": ["own_parts.Scaled"], "bottleneck": ["own_parts.Sigmoid"],
+        "evaluation": ["own_parts.sharpness"], "sharpness": [0.5, 2], "factor": [3]
+    }
+    (tmp_path / "own.json").write_text(
+        json.dumps({"common": TINY | {"max_steps": 2, "eval_every": 0}, "blocks": [own]})
+    )
     study(tmp_path / "own.json", data, tmp_path)
     table = read_scores(tmp_path / "study-own")
     last = table[table["metric"].str.startswith("sharpness: ")]
-    told = last.assign(metric=last["metric"].str.removeprefix("sharpness: ")).pivot(index="cell", columns="metric", values="score")
-    assert sorted(told["of_bottleneck"]) == [0.5, 2.0] and set(told["of_method"]) == {3.0} and set(told["n_sub_test"]) == {100.0}
+    told = last.assign(
+        metric=last["metric"].str.removeprefix("sharpness: ")
+    ).pivot(index="cell", columns="metric", values="score")
+    assert (
+        sorted(told["of_bottleneck"]) == [0.5, 2.0] and set(told["of_method"]) == {3.0}
+        and set(told["n_sub_test"]) == {100.0}
+    )
     assert set(last["step"]) == {2} and set(table["step"]) == {0, 2}
     assert set(table["label"]) == {"own_parts.Scaled own_parts.Sigmoid"}
     assert (table["n_groups"] == 4).all() and (table["n_symbols"] == 3).all() and table["tau"].isna().all()
 
 
 def test_what_does_not_exist_is_said_before_any_cell_runs(data, tmp_path):
-    for wrong in ({"method": ["nowhere.Mine"]}, {"bottleneck": ["nowhere.Mine"]}, {"evaluation": ["nowhere.mine"]}, {"own_option": [1]}):
+    for wrong in (
+        {"method": ["nowhere.Mine"]}, {"bottleneck": ["nowhere.Mine"]}, {"evaluation": ["nowhere.mine"]},
+        {"own_option": [1]}
+    ):
         grid = tmp_path / "wrong.json"
         grid.write_text(json.dumps({"common": TINY, "blocks": [wrong]}))
         with contextlib.redirect_stderr(io.StringIO()) as errors, contextlib.redirect_stdout(errors):
             code = main(command(grid, data, tmp_path)[3:])
-        assert code == 2 and ("nowhere" in errors.getvalue() or "own_option" in errors.getvalue()), errors.getvalue()
+        assert code == 2 and ("nowhere" in errors.getvalue() or "own_option" in errors.getvalue()), (
+            errors.getvalue()
+        )
     assert not (tmp_path / "study-wrong").exists()

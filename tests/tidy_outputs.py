@@ -1,4 +1,5 @@
-"""Takes out of the notebooks' outputs what only lives while they run: widgets, progress bars, and the names of temporary folders.
+"""Takes out of the notebooks' outputs what only lives while they run: widgets, progress bars, and the names
+of temporary folders.
 
 Without a kernel a widget is dead; on the site the instrument stands in its place."""
 
@@ -9,13 +10,17 @@ import nbformat
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TOP = Path(__file__).resolve().parent.parent
-PROGRESS = re.compile(r".*?: +\d+%\||cells: \d+/\d+ done|(USDT|ERROR):|[WI]\d{4} [\d:.]+ ")  # bars of tqdm and of a study; what PyTorch's profiler and compiler report of themselves
+# bars of tqdm and of a study; what PyTorch's profiler and compiler report of themselves
+PROGRESS = re.compile(r".*?: +\d+%\||cells: \d+/\d+ done|(USDT|ERROR):|[WI]\d{4} [\d:.]+ ")
 TEMPORARY = re.compile(r"/tmp/tmp\w+(?=/|\b)")
 
 
 def without_progress(text: str) -> str:
     "What is left of the words of cells that show progress: all lines that are not that."
-    lines = (line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n"))
+    lines = (
+        line.rstrip("\r").rsplit("\r", 1)[-1].rstrip()
+        for line in re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).split("\n")
+    )
     return "".join(f"{line}\n" for line in lines if line and not PROGRESS.match(line))
 
 
@@ -32,7 +37,9 @@ def tidy(notebook: nbformat.NotebookNode) -> bool:
                 found |= text != texts[kind]
                 texts[kind] = text
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text]
+            cell.outputs = [
+                output for output in cell.outputs if output.output_type != "stream" or output.text
+            ]
     return found
 
 

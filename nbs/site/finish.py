@@ -1,15 +1,21 @@
-"""After Quarto or smalldocs: makes the site whole without a network. What Quarto has done already is left as it is.
+"""After Quarto or smalldocs: makes the site whole without a network. What Quarto has done already is left as
+it is.
 
-- smalldocs writes formulas as TeX for a script from a CDN: they become MathML here, and nothing is loaded from other hosts.
-- nbdev names a page after its module (`byol.html`), and links to it on the published site; smalldocs names it after
-  its notebook (`02_byol.html`). Pages get nbdev's names, and links to them stay on the site. nbdev also links to methods
+- smalldocs writes formulas as TeX for a script from a CDN: they become MathML here, and nothing is loaded
+  from other hosts.
+- nbdev names a page after its module (`byol.html`), and links to it on the published site; smalldocs names it
+  after
+  its notebook (`02_byol.html`). Pages get nbdev's names, and links to them stay on the site. nbdev also links
+  to methods
   that have no heading of their own: those lead to their class.
 - A picture without a description gets the paragraph before it.
-- nbdev shows a class as `def Name(*args, **kwargs)` where its fields are its signature, and leaves links of docstrings raw
+- nbdev shows a class as `def Name(*args, **kwargs)` where its fields are its signature, and leaves links of
+  docstrings raw
   in signatures: here a class is a class, with its fields, and names are names.
 - Every page leads to its notebook; cells that only test, and long ones, are folded.
 - Charts are told from pictures of data, so that the dark theme can turn the former and leave the latter.
-- Where a notebook shows the instrument, the page loads it, from the folder `instrument`, with the networks and what computes them.
+- Where a notebook shows the instrument, the page loads it, from the folder `instrument`, with the networks
+  and what computes them.
 """
 
 import ast
@@ -74,8 +80,12 @@ def classes_of(package: Path) -> dict[str, list[str] | None]:
         lines = text.splitlines()
         for node in ast.parse(text).body:
             if isinstance(node, ast.ClassDef):
-                fields = [lines[part.lineno - 1].strip() for part in node.body if isinstance(part, ast.AnnAssign)]
-                made = any(isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body)
+                fields = [
+                    lines[part.lineno - 1].strip() for part in node.body if isinstance(part, ast.AnnAssign)
+                ]
+                made = any(
+                    isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body
+                )
                 found[node.name] = None if made else fields
     return found
 
@@ -92,12 +102,16 @@ def tidy_signatures(soup: BeautifulSoup, classes: dict[str, list[str] | None]) -
         fields = classes[name]
         if fields is not None and NO_SIGNATURE.search(code.get_text()):
             code.clear()
-            code.append("class " + (f"{name}(\n" + "\n".join(f"    {field}" for field in fields) + "\n)" if fields else name))
+            code.append(
+                "class "
+                + (f"{name}(\n" + "\n".join(f"    {field}" for field in fields) + "\n)" if fields else name)
+            )
         else:
             code.find(string=re.compile("^def$")).replace_with("class")
     for words in soup.find_all(string=re.compile("__main__")):
         following = words.find_next(string=True)
-        if words.endswith("__main__") and following is not None and following.startswith("."):  # the dot is marked as an operator
+        # the dot is marked as an operator
+        if words.endswith("__main__") and following is not None and following.startswith("."):
             following.replace_with(following[1:])
         words.replace_with(words.replace("__main__.", "").removesuffix("__main__"))
 
@@ -108,14 +122,23 @@ def only_tests(source: str) -> bool:
         nodes = [node for part in ast.parse(source).body for node in ast.walk(part)]
     except SyntaxError:
         return False
-    return any(isinstance(node, ast.Assert) or (isinstance(node, ast.Name) and node.id in ("test_eq", "test_close", "test_fail", "test_ne")) for node in nodes)
+    return any(
+        isinstance(node, ast.Assert) or (
+            isinstance(node, ast.Name) and node.id in ("test_eq", "test_close", "test_fail", "test_ne")
+        )
+        for node in nodes
+    )
 
 
 def fold(soup: BeautifulSoup) -> int:
     "Puts cells that only test, and long ones, behind a line to unfold them; how many."
     folded = 0
     for cell in soup.select("main div.cell"):
-        code, shows = cell.select_one("div.sourceCode.cell-code") or cell.select_one(":scope > .code-copy-outer-scaffold"), cell.select_one(".cell-output")
+        code, shows = (
+            cell.select_one("div.sourceCode.cell-code")
+            or cell.select_one(":scope > .code-copy-outer-scaffold"),
+            cell.select_one(".cell-output")
+        )
         if code is None or (shows is not None and code in shows.descendants):
             continue
         source = code.get_text().strip()
@@ -135,8 +158,16 @@ def add_links(soup: BeautifulSoup, notebook: str, repository: str) -> None:
     if main is None or header is None:
         return
     path = f"{repository.removeprefix('https://github.com/')}/blob/main/nbs/{notebook}"
-    links = [("download", Path(notebook).name), ("open in Colab", f"https://colab.research.google.com/github/{path}"), ("source", f"https://github.com/{path}")]
-    line = BeautifulSoup('<p class="notebook-links">This page is a notebook: ' + " · ".join(f'<a href="{to}">{words}</a>' for words, to in links) + "</p>", "html.parser")
+    links = [
+        ("download", Path(notebook).name),
+        ("open in Colab", f"https://colab.research.google.com/github/{path}"),
+        ("source", f"https://github.com/{path}")
+    ]
+    line = BeautifulSoup(
+        '<p class="notebook-links">This page is a notebook: '
+        + " · ".join(f'<a href="{to}">{words}</a>' for words, to in links) + "</p>",
+        "html.parser"
+    )
     header.insert_after(line)
     skip = soup.new_tag("a", href="#quarto-document-content", attrs={"class": "skip-link"})
     skip.string = "Skip to the text"
@@ -148,11 +179,16 @@ RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thre
 
 
 def put_instrument(top: Path, site: Path) -> None:
-    "The instrument's module, the committed networks as ONNX, ONNX Runtime Web, and the font of formulas, beside the pages."
-    folder, networks, fetched = site / "instrument", top / "nbs" / "results" / "networks", top / "build" / "site" / "node_modules"
+    """The instrument's module, the committed networks as ONNX, ONNX Runtime Web, and the font of formulas,
+    beside the pages."""
+    folder, networks, fetched = (
+        site / "instrument", top / "nbs" / "results" / "networks", top / "build" / "site" / "node_modules"
+    )
     (folder / "runtime").mkdir(parents=True, exist_ok=True)
     shutil.copy(top / "soft_ssl" / "instrument.js", folder)
-    for file in [*networks.glob("*.json"), *networks.glob("*/*.onnx"), *networks.glob("*/sample.safetensors")]:
+    for file in [
+        *networks.glob("*.json"), *networks.glob("*/*.onnx"), *networks.glob("*/sample.safetensors")
+    ]:
         (folder / file.relative_to(networks)).parent.mkdir(exist_ok=True)
         shutil.copy(file, folder / file.relative_to(networks))
     for name in RUNTIME:
@@ -164,16 +200,25 @@ def put_instrument(top: Path, site: Path) -> None:
 def load_instrument(soup: BeautifulSoup, page: str) -> None:
     "A page that has a place for the instrument loads it."
     if soup.select_one("[data-instrument]"):
-        soup.body.append(soup.new_tag("script", type="module", src=os.path.relpath("instrument/instrument.js", os.path.dirname(page) or ".")))
+        soup.body.append(
+            soup.new_tag(
+                "script", type="module",
+                src=os.path.relpath("instrument/instrument.js", os.path.dirname(page) or ".")
+            )
+        )
 
 
 INVERTED = 0.45, 0.04  # a figure is a chart if more than this share of it is white, and less than that black
 
 
 def is_chart(image: Tag, folder: Path) -> bool:
-    "Whether a picture is lines and letters on white, which in the dark can be light on dark; images of a data set stay as they are."
+    """Whether a picture is lines and letters on white, which in the dark can be light on dark; images of a
+    data set stay as they are."""
     source = image.get("src", "")
-    data = base64.b64decode(source.partition(",")[2]) if source.startswith("data:image/png") else (folder / source).read_bytes() if source.endswith(".png") else b""
+    data = (
+        base64.b64decode(source.partition(",")[2]) if source.startswith("data:image/png")
+        else (folder / source).read_bytes() if source.endswith(".png") else b""
+    )
     if not data:
         return source.endswith("idea.svg")
     picture = Image.open(io.BytesIO(data)).convert("RGBA")
@@ -182,7 +227,10 @@ def is_chart(image: Tag, folder: Path) -> bool:
     return bool((shades > 240).mean() > INVERTED[0] and (shades < 25).mean() < INVERTED[1])
 
 
-def finish_page(text: str, page: str, folder: Path, names: dict[str, str], published: str, classes: dict[str, list[str] | None]) -> tuple[BeautifulSoup, dict[str, int]]:
+def finish_page(
+    text: str, page: str, folder: Path, names: dict[str, str], published: str,
+    classes: dict[str, list[str] | None]
+) -> tuple[BeautifulSoup, dict[str, int]]:
     "The page made whole, and how many formulas, pictures, and pictures without a description it has."
     soup = BeautifulSoup(text, "html.parser")
     tidy_signatures(soup, classes)
@@ -207,7 +255,10 @@ def finish_page(text: str, page: str, folder: Path, names: dict[str, str], publi
     for image in pictures:
         if is_chart(image, folder):
             image["class"] = [*image.get("class", []), "chart"]
-    counts = dict(formulas=len(soup.select("math")), pictures=len(pictures), undescribed=len(undescribed), folded=fold(soup))
+    counts = dict(
+        formulas=len(soup.select("math")), pictures=len(pictures), undescribed=len(undescribed),
+        folded=fold(soup)
+    )
     return soup, counts
 
 
@@ -216,13 +267,18 @@ def finish(project: Path, site: Path) -> str:
     settings = yaml.safe_load((project / "nbdev.yml").read_text(encoding="utf-8"))
     published, names = settings["website"]["site-url"], page_names(project)
     repository, top = settings["website"]["repo-url"], project.parent
-    classes, notebooks = classes_of(top / "soft_ssl"), {page: Path(old).with_suffix(".ipynb").as_posix() for old, page in names.items()}
+    classes, notebooks = (
+        classes_of(top / "soft_ssl"),
+        {page: Path(old).with_suffix(".ipynb").as_posix() for old, page in names.items()}
+    )
     put_instrument(top, site)
     total = dict(pages=0, formulas=0, pictures=0, undescribed=0, folded=0)
     for path in sorted(site.glob("**/*.html")):
         old = path.relative_to(site).as_posix()
         page = names.get(old, old)
-        soup, counts = finish_page(path.read_text(encoding="utf-8"), page, path.parent, names, published, classes)
+        soup, counts = finish_page(
+            path.read_text(encoding="utf-8"), page, path.parent, names, published, classes
+        )
         if (notebook := notebooks.get(page)) and (top / "nbs" / notebook).exists():
             add_links(soup, notebook, repository)
             shutil.copy(top / "nbs" / notebook, (site / page).parent)
@@ -242,7 +298,9 @@ def finish(project: Path, site: Path) -> str:
             text = text.replace(f"/{old}</loc>", f"/{page}</loc>")
         sitemap.write_text(text, encoding="utf-8")
     size = sum(path.stat().st_size for path in site.glob("**/*") if path.is_file()) / 1e6
-    return ", ".join(f"{number} {name}" for name, number in total.items()) + f" (pictures that were undescribed have the text before), {size:.1f} MB"
+    return ", ".join(
+        f"{number} {name}" for name, number in total.items()
+    ) + f" (pictures that were undescribed have the text before), {size:.1f} MB"
 
 
 if __name__ == "__main__":

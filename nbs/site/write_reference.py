@@ -1,4 +1,5 @@
-"Before Quarto or smalldocs: writes reference.md, every exported function and class with a link and what it is."
+"""Before Quarto or smalldocs: writes reference.md, every exported function and class with a link and what it
+is."""
 
 import ast
 import re
@@ -9,7 +10,8 @@ title: Reference
 description: Every exported function and class, module by module
 ---
 
-Each name leads to its place in the notebook that builds it: the signature with its parameters, an example, a test.
+Each name leads to its place in the notebook that builds it: the signature with its parameters, an example, a
+test.
 """
 
 
@@ -37,7 +39,9 @@ def reference(package: Path) -> str:
         if source := re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", text):
             module = ast.parse(text)
             title = f"## [{path.stem}]({source[1]})"
-            sections.append((source[1], f"{title}\n\n{ast.get_docstring(module)}.\n\n{table(module, source[1])}\n"))
+            sections.append(
+                (source[1], f"{title}\n\n{ast.get_docstring(module)}.\n\n{table(module, source[1])}\n")
+            )
     return "\n".join([HEAD, *(text for _, text in sorted(sections))])
 
 
