@@ -534,9 +534,7 @@ def equal_learning(
     n_sub_train: int = 4000,  # images that fit the probes
     n_sub_test: int = 2000,  # images of each part that score them
     **options: int,
-) -> tuple[
-    pd.DataFrame, pd.DataFrame
-]:  # losses (contestant, seed, step, loss) and scores (contestant, seed, feature, split, score)
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # losses; and scores by contestant, seed, feature and split
     "Loss curves and mean skills of the plain formulation and of every mode."
     images, losses, scores = data.images("train"), [], []
 
@@ -843,9 +841,8 @@ def benchmark(
         keep("profile", profile(data, **STUDY_SIZE))
         shares = []
         for size, batch, options in (("study size", 64, STUDY_SIZE), ("laptop size", 128, LAPTOP_SIZE)):
-            rates = compared[
-                compared["race"] == f"training, {size}, batch {batch}"
-            ].set_index("contestant")["rate"]
+            raced = compared[compared["race"] == f"training, {size}, batch {batch}"]
+            rates = raced.set_index("contestant")["rate"]
             shares.append(
                 roofline(data, rates[list(modes_here())].to_dict(), batch, **options).assign(size=size)
             )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .bottleneck import entropy
-from .datasets import SplitData, draw_rows
+from .datasets import SplitData, draw_rows, value_names
 from .experiment import load_run, run_title
 from .factors import ImageData
 from .splits import Splits
@@ -114,6 +114,7 @@ class Latents:
         rows = np.concatenate(data.splits)
         self.sample = codes_of(method, data, draw_rows(rows, n_images))
         self.factors = data.dataset.factors
+        self.value_names = dict(zip(self.factors.names, value_names(data.dataset.name, self.factors)))
 
     def at(
         self,
@@ -122,6 +123,11 @@ class Latents:
     ) -> Codes:
         "What the method says of the images with these factor values."
         return codes_of(self.method, self.data, rows_at(self.data.dataset, np.asarray(values)), tau=tau)
+
+    def named(self, factor: str, value: int) -> str:
+        "What a value of a factor is called: a word, or its number."
+        names = self.value_names[factor]
+        return names[value % len(names)]
 
     @property
     def n_groups(self) -> int:
@@ -322,11 +328,8 @@ def plot_traversal(latents: Latents, way: Traversal) -> Figure:
         vmin=0, vmax=255
     )
     strip.axis("off")
-    strip.set_title(
-        f"{way.factor} at "
-        f"{', '.join(str(way.codes.values[t, latents.factors.names.index(way.factor)]) for t in frames)}",
-        fontsize="small"
-    )
+    run = way.codes.values[frames, latents.factors.names.index(way.factor)]
+    strip.set_title(f"{way.factor}: {', '.join(latents.named(way.factor, v) for v in run)}", fontsize="small")
     heat.imshow(way.moved[shown], aspect="auto", cmap="viridis", vmin=0, vmax=1)
     heat.grid(False)
     distance = (
@@ -349,8 +352,8 @@ def plot_traversal(latents: Latents, way: Traversal) -> Figure:
             if t:
                 heat.plot([t - 0.5] * 2, [y - 0.5, y + 0.5], color=MARK, lw=2)
     held = [
-        f"{name} {value}" for name, value in zip(latents.factors.names, way.codes.values[0])
-        if name != way.factor
+        f"{name} {latents.named(name, value)}"
+        for name, value in zip(latents.factors.names, way.codes.values[0]) if name != way.factor
     ]
     fig.suptitle(f"{latents.title}; {', '.join(held)}", fontsize="x-small")
     fig.tight_layout(pad=0.4)

@@ -155,10 +155,8 @@ def toposim(
 def usage(
     symbols: np.ndarray,  # `(n, L)`
     n_symbols: int,  # V
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # entropy of each group over the images in bits `(L,)`, and the share of its symbols that occur `(L,)`
-    "How evenly each group uses its symbols."
+) -> tuple[np.ndarray, np.ndarray]:  # entropy in bits `(L,)`, and share of the symbols that occur `(L,)`
+    "How evenly each group uses its symbols over the images."
     counts = np.stack([np.bincount(group, minlength=n_symbols) for group in symbols.T])
     return entropy(torch.from_numpy(counts / len(symbols))).numpy(), (counts > 0).mean(1)
 
@@ -432,9 +430,7 @@ def groups_of(
     data: SplitData,
     rows: np.ndarray,  # `(n,)` of the data set
     test_batch_size: int,  # images at a time
-) -> tuple[
-    np.ndarray, np.ndarray, dict[str, float]
-]:  # codes `(n, L)`, factor values `(n, F)`, entropies in bits
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:  # codes `(n, L)`, values `(n, F)`, entropies in bits
     """Each image's symbols, or where there are none the first of its features, which is z; and how decided
     the code is."""
     device, batches, undecided, code = next(method.parameters()).device, [], [], None
@@ -462,10 +458,8 @@ def code_scores(
     n_images: int,  # drawn from all parts; at most as many as there are
     sample_seed: int = 0,  # of the images, halves and trees
     test_batch_size: int = 256,  # images at a time
-) -> tuple[
-    str, np.ndarray, np.ndarray, dict[str, float]
-]:  # symbols or encoded; codes `(n, L)`; factor values `(n, F)`; entropies in bits, scores of the information
-    "How a code is laid out, by what takes no model of it."
+) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:  # feature, codes `(n, L)`, factor values, scores
+    "How a code, `symbols` or `encoded`, is laid out, by what takes no model: entropies in bits and information."
     everything = labelled_rows(data)
     rows = np.random.default_rng(sample_seed).choice(
         everything, min(n_images, len(everything)), replace=False

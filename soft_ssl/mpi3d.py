@@ -115,10 +115,8 @@ SWING = 100 * math.pi / 180  # the arm swings from minus this angle to plus this
 def pose(
     horizontal: Tensor,  # `(n,)`, from 0 to 1
     vertical: Tensor,  # `(n,)`, from 0 to 1
-) -> tuple[
-    Tensor, Tensor
-]:  # the tip `(n, 3)`, and the object's axes `(n, 3, 3)` as rows: two across the arm, one along it
-    "Where the arm holds the object."
+) -> tuple[Tensor, Tensor]:  # the tip `(n, 3)`, and the object's axes `(n, 3, 3)` as rows
+    "Where the arm holds the object; two of its axes are across the arm, the last along it."
     turn, swing = horizontal * TURN, (2 * vertical - 1) * SWING
     zero = torch.zeros_like(turn)
     along = torch.stack([swing.sin() * turn.cos(), swing.sin() * turn.sin(), swing.cos()], -1)

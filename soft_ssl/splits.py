@@ -375,7 +375,8 @@ class Split:
             ):
                 raise ValueError(
                     f"{self.title or self} shows training no image of {name} {', '.join(map(str, hidden))}: "
-                    "no probe can name it; raise K"
+                    "no probe can name it; "
+                    + ("hold fewer combinations back" if self.rule == "list" else "raise K")
                 )
         return cells, part
 
