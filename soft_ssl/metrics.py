@@ -459,7 +459,7 @@ def code_scores(
     sample_seed: int = 0,  # of the images, halves and trees
     test_batch_size: int = 256,  # images at a time
 ) -> tuple[str, np.ndarray, np.ndarray, dict[str, float]]:  # feature, codes `(n, L)`, factor values, scores
-    "How a code, `symbols` or `encoded`, is laid out, by what takes no model: entropies in bits and information."
+    "How a code, `symbols` or `encoded`, is laid out, by what takes no model: entropies (bits), information."
     everything = labelled_rows(data)
     rows = np.random.default_rng(sample_seed).choice(
         everything, min(n_images, len(everything)), replace=False
