@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLAIN_WORKERS', 'Work', 'PREPARED', 'START_METHOD', 'STUDY_SIZE', 'LAPTOP_SIZE', 'MODES', 'GROWING', 'GROWS_FROM',
            'PEAK_SIDE', 'PEAK_REPEATS', 'PlainCNN', 'copy_weights', 'plain_network', 'plain_copies', 'PlainViews',
-           'plain_fit', 'lightly_fit', 'get_ready', 'take_turn', 'peak_memory', 'importable', 'race', 'compare',
+           'plain_fit', 'lightly_fit', 'get_ready', 'take_turn', 'peak_memory', 'importable', 'race', 'speedups',
            'modes_here', 'new_method', 'training_turn', 'training_race', 'transform_and_stack', 'feature_turn',
            'feature_race', 'probe_turn', 'probe_race', 'seconds_to_first_step', 'seconds_to_import', 'equal_learning',
            'plot_learning', 'rate_on_processes', 'scaling', 'plot_scaling', 'ProfiledBatches', 'profile',
@@ -292,7 +292,7 @@ def race(
     return pd.DataFrame(rows, columns=["race", "contestant", "repeat", "seconds", "amount", "peak_gb"])
 
 
-def compare(
+def speedups(
     # as `race` gives it; the first contestant of each race is what the others are held against
     races: pd.DataFrame,
 ) -> pd.DataFrame:  # columns race, contestant, rate, rate_min, rate_max (per second), peak_gb, times_faster
@@ -628,7 +628,7 @@ def scaling(
             options = GROWS_FROM | {name: value}
             batch = options.pop("train_batch_size")
             turn = partial(importable(training_turn), mode, data_path, max(2, 512 // batch), batch, **options)
-            raced = compare(race({mode: turn}, 2, f"{name} {value}")).iloc[0]
+            raced = speedups(race({mode: turn}, 2, f"{name} {value}")).iloc[0]
             possible = roofline(data, {mode: raced["rate"]}, batch, **options).iloc[0]
             rows.append(
                 (
@@ -788,7 +788,7 @@ def benchmark(
     quick: bool = False,  # a small selection, in two minutes
     data_path: str = "./data",  # folder of the data files
     out_path: str = "./benchmarks",  # folder of the results
-) -> pd.DataFrame:  # as `compare`
+) -> pd.DataFrame:  # as `speedups`
     "Races the kit against the plain formulation and writes tables, figures and the machine's description."
     data, out = load("dsprites", 1, data_path=data_path), expand_user(out_path)
     gpu = torch.cuda.is_available()
@@ -828,7 +828,7 @@ def benchmark(
     n_train = 4_000 if quick else 45_000
     raced, agreement = probe_race(data_path, 1, n_train, 2_000, **shape)
     processes.append(("probes: share of equal predictions", "soft_ssl", agreement))
-    compared = keep("compared", compare(keep("races", pd.concat([*races, raced], ignore_index=True))))
+    compared = keep("compared", speedups(keep("races", pd.concat([*races, raced], ignore_index=True))))
     set_theme()
     if not quick:
         losses, scores = equal_learning(data, h_dim=16, feature_dim=64, n_groups=32, n_symbols=16)

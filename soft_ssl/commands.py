@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TYPE_CHECKING
 
 from . import cli
-from .cli import nearest, plain, say
+from .cli import suggestion, plain, say
 from .datasets import DATASETS, SOURCES, build_file, load, recipe
 from .devices import COMPILES, PRECISIONS
 from .files import expand_user, printable
@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
             name for action in self._actions for name in action.option_strings if name.startswith("--")
         )
         self.error(
-            f"there is no option {word}: {nearest(word.split('=')[0], known)}" if word.startswith("-")
+            f"there is no option {word}: {suggestion(word.split('=')[0], known)}" if word.startswith("-")
             else f"unexpected argument {word!r}"
         )
 
@@ -126,7 +126,7 @@ def value_of(option: Option, choices: dict[str, tuple[str, ...]] = CHOICES) -> A
                 return word  # one of timm's, or somebody's own
             if not matching:
                 raise argparse.ArgumentTypeError(
-                    f"{word!r} is not a valid value: {nearest(word, list(choices[option.name]))}"
+                    f"{word!r} is not a valid value: {suggestion(word, list(choices[option.name]))}"
                 )
             return matching[0]
         try:
@@ -181,7 +181,7 @@ def at_places(
             parser.error(f"give {what}" + (f": {', '.join(names[:-1])} or {names[-1]}" if names else ""))
         known = [name for name in names if word is not None and plain(name) == plain(word)]
         if word is not None and names and not known and not (place in IMPORTED and "." in word):
-            parser.error(f"{word!r} is not {what}: {nearest(word, names)}")
+            parser.error(f"{word!r} is not {what}: {suggestion(word, names)}")
         found.append(known[0] if known else word)
     return found
 

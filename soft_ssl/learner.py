@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SETTLING_IMAGES', 'SECONDS_BETWEEN_CHECKPOINTS',
-           'SAVING_SHARE', 'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'Pictures', 'Views',
-           'PictureBatches', 'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal',
+           'SAVING_SHARE', 'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'LabelledPictures',
+           'Views', 'PictureBatches', 'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal',
            'FiniteCheck', 'Metrics', 'ProgressBar', 'in_notebook', 'plot_metrics', 'LivePlot', 'settle_norms',
            'settling_images', 'FirstStep', 'CompiledEncoders', 'Snapshots', 'Evaluation', 'check_not_negative',
            'from_environment', 'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps',
@@ -162,7 +162,7 @@ class ImageBatches:
                 yield Batch(self.views(images, number), labels)
 
 # %% ../nbs/01g_learner.ipynb #72259756
-class Pictures(Protocol):
+class LabelledPictures(Protocol):
     "Pairs of a picture, uint8 `(C, H, W)`, and its label."
 
     def __len__(self) -> int:
@@ -177,7 +177,7 @@ class Views(Dataset):
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: LabelledPictures,
         transforms: Sequence[Callable[[Tensor], Tensor]],  # one for each view
         seed: int,  # of the run, at least 0
         stream: str = "views",  # one of `STREAMS`
@@ -197,7 +197,7 @@ class PictureBatches:
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: LabelledPictures,
         transforms: Sequence[Callable[[Tensor], Tensor]],  # one for each view
         batch_size: int = 256,  # over all processes, at least 2
         seed: int = 0,  # of the order of pictures and of the views, at least 0

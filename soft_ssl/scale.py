@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PUBLISHED', 'HEADS_OF', 'CIFAR100', 'STRONG_JITTER', 'IMAGENET', 'IMAGENET_BYOL', 'DIGITS', 'DIGITS_OF',
            'FASHION_MNIST', 'FASHION_MNIST_OF', 'PRESETS', 'PROCESSES', 'REQUEUE', 'SEARCHED', 'preset_settings',
-           'Cost', 'n_weights', 'kept_for_backward', 'cost', 'preset_config', 'plan', 'pretrain', 'pretrain_task',
-           'submit_run']
+           'Cost', 'n_weights', 'kept_for_backward', 'cost', 'preset_config', 'plan_in_words', 'pretrain',
+           'pretrain_task', 'submit_run']
 
 # %% ../nbs/05_scale.ipynb #63e52ebb
 import os
@@ -265,7 +265,7 @@ SEARCHED = (
 )
 
 
-def plan(
+def plan_in_words(
     config: dict[str, Any],  # of `preset_config`
     costs: Cost,
     n: int,  # images of the data set
@@ -329,7 +329,7 @@ def pretrain(
         n = len(data.splits.train)
     costs = cost(config, n, processes)
     if state.is_main_process:
-        print(plan(config, costs, n, processes, preset), flush=True)
+        print(plan_in_words(config, costs, n, processes, preset), flush=True)
     if dry_run:
         return None
     if cluster != "local":

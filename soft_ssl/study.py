@@ -9,8 +9,8 @@ __all__ = ['CLAIMS', 'WORLDS', 'SEEDS', 'LAPTOP', 'FULL', 'SIZES', 'MOST_IMAGES'
            'pixel_features', 'other_features', 'probe_parameters', 'geometry', 'last_looks', 'first_looks', 'evaluated',
            'configuration', 'cell_name', 'compute', 'read_json', 'leave_with', 'claims_checksum', 'work', 'command',
            'with_threads', 'run_and_wait', 'run_cell', 'identity', 'gather', 'write_tables', 'seconds_left',
-           'progress_line', 'run_cells', 'settle', 'repeat', 'images_of', 'estimate', 'keep_claims', 'study_folder',
-           'restore', 'study']
+           'progress_line', 'run_cells', 'settle', 'repeat_cells', 'images_of', 'estimate', 'keep_claims',
+           'study_folder', 'restore', 'study']
 
 # %% ../nbs/04a_study.ipynb #73a60695
 import inspect
@@ -760,7 +760,7 @@ def settle(path: Path, code: int | None) -> dict[str, Any]:  # its outcome
     return outcome
 
 # %% ../nbs/04a_study.ipynb #5c4f547a
-def repeat(
+def repeat_cells(
     cells: list[dict[str, Any]],  # of `expand`
     n: int,  # how many of those that are done
     folder: str | Path,  # of the first run
@@ -955,7 +955,7 @@ def study(
     if restored := restore(cells, folder, out):
         print(f"{restored} cells are done by the tables in {out}", file=sys.stderr)
     if repeats:
-        return repeat(cells, repeats, folder, f"{folder}-again", out, workers, threads)
+        return repeat_cells(cells, repeats, folder, f"{folder}-again", out, workers, threads)
     for cell in {
         (c["dataset"], c.get("dataset_K"), c.get("split"), c.get("turn")): c
         for c in map(configuration, cells)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from soft_ssl.benchmark import (
-    LAPTOP_SIZE, STUDY_SIZE, compare, machine, modes_here, new_method, roofline, training_race
+    LAPTOP_SIZE, STUDY_SIZE, speedups, machine, modes_here, new_method, roofline, training_race
 )
 from soft_ssl.datasets import load
 from soft_ssl.devices import processor
@@ -128,7 +128,7 @@ def main() -> None:
                 steps, **resnet
             )
         )
-    compared = compare(pd.concat(races, ignore_index=True))
+    compared = speedups(pd.concat(races, ignore_index=True))
     keep("compared", compared)
     rates = compared[
         compared["race"] == f"training, study size, batch {batch}"

@@ -26,7 +26,7 @@ from soft_ssl.learner import make_optimizer
 from soft_ssl.method import Progress, make_parts
 from soft_ssl.pictures import views
 from soft_ssl.probes import LogisticProbes, RidgeProbes
-from soft_ssl.scale import cost, plan, preset_config
+from soft_ssl.scale import cost, plan_in_words, preset_config
 from soft_ssl.simclr import SimCLR
 
 Row = tuple[str, float, float]  # what, the kit's value, the independent one
@@ -179,7 +179,7 @@ def settings() -> list[Row]:
         ("cifar100", "swav", 0.6, 0.02, True)
     ):
         config = preset_config(method, preset)
-        said = plan(config, cost(config, 50_000, 2), 50_000, 2)
+        said = plan_in_words(config, cost(config, 50_000, 2), 50_000, 2)
         rate = float(re.search(r"learning rate .* = ([0-9.e-]+)", said).group(1))
         rows.append((f"{method}, {preset}: learning rate", rate, lr))
         torch.manual_seed(0)
