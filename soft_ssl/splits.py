@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ['TRAIN', 'VAL', 'TEST', 'ORDER', 'RING', 'RULES', 'Splits', 'Composition', 'split_by_composition', 'check_no_leak',
            'shared_images', 'check_K', 'bands', 'quarters_of', 'quarters', 'interpolation', 'extrapolation',
            'alternate', 'random_combinations', 'draw_held_out', 'Rule', 'Split', 'parse_split', 'draw_split',
-           'plot_split', 'entropy_of', 'confounding']
+           'part_legend', 'plot_split', 'entropy_of', 'confounding']
 
 # %% ../nbs/01_splits.ipynb #43c01270
 class Splits(NamedTuple):
@@ -447,6 +447,17 @@ def draw_split(
             ax.set_title(names[number] if names else f"{split.factors[0]} {number}")
 
 
+def part_legend(
+    fig: Figure,  # with `layout="constrained"`
+) -> None:
+    "Names the colours of the parts below a figure."
+    from matplotlib.patches import Patch
+
+    named = {"train": "train and iid", "val": "val", "test": "test"}
+    handles = [Patch(color=PART_COLOURS[part], label=label) for part, label in named.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="x-small")
+
+
 def plot_split(
     split: Split,
     factors: Factors,
@@ -455,7 +466,6 @@ def plot_split(
 ) -> Figure:
     "A picture of a split. Raises `ValueError` if it has more than three factors."
     import matplotlib.pyplot as plt
-    from matplotlib.patches import Patch
 
     if len(split.factors) > 3:
         raise ValueError(
@@ -464,7 +474,8 @@ def plot_split(
     panels = factors.periods[factors.names.index(split.factors[0])] if len(split.factors) == 3 else 1
     flat = len(split.factors) == 1
     fig, axes = plt.subplots(
-        1, turns * panels, figsize=(max(1.45 * turns * panels, 3.4), 1.1 if flat else 2.1), squeeze=False
+        1, turns * panels, figsize=(max(1.45 * turns * panels, 3.4), 1.1 if flat else 2.1), squeeze=False,
+        layout="constrained"
     )
     for turn in range(turns):
         mine = axes[0, turn * panels : (turn + 1) * panels]
@@ -473,14 +484,7 @@ def plot_split(
             mine[0].set_title(
                 f"turn {split.turn + turn}" + (f", {mine[0].get_title()}" if panels > 1 else "")
             )
-    fig.legend(
-        handles=[
-            Patch(color=PART_COLOURS[name], label=label)
-            for name, label in (("train", "train and iid"), ("val", "val"), ("test", "test"))
-        ],
-        loc="lower center", ncol=3, frameon=False
-    )
-    fig.tight_layout(rect=(0, 0.3 if flat else 0.13, 1, 1))
+    part_legend(fig)
     return fig
 
 # %% ../nbs/01_splits.ipynb #d44fe10e
