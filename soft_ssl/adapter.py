@@ -19,6 +19,7 @@ from .experiment import method_class
 from .learner import ImageBatches, ImageRows, own_part, stream_seed
 from .method import Method, Progress, make_parts
 from .networks import Encoder, InputNorm
+from .probes import spread_or_1
 from .views import find_view
 
 # %% ../nbs/05c_adapter.ipynb #6f7bc9c7
@@ -98,9 +99,9 @@ class StandardizedFeatures(nn.Module):
         self.num_features = flat.shape[1]
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", flat.mean(0))
-        std = flat.std(0, correction=0)
-        self.register_buffer("std", torch.where(std > 1e-6 * flat.abs().amax(0), std, 1.0))
+        std, mean = torch.std_mean(flat.double(), 0, correction=0)
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", spread_or_1(std, mean, flat.dtype).float())
 
     def forward(
         self,
