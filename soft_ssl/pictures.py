@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from torchvision.transforms import v2
 
 # %% auto #0
-__all__ = ['MOST_READ', 'IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5', 'STL10_FILES', 'CIFAR_FILES',
-           'FASHION_MNIST_FILES', 'FASHION_MNIST_CLASSES', 'DEBIAN_FASHION_MNIST', 'TEST_PARTS', 'LAYOUTS',
-           'SMALL_CROP', 'SMALL_CROP_AREA', 'Pictures', 'resized', 'PictureArrays', 'ImageSet', 'fetch_and_untar',
-           'cifar', 'fashion_mnist', 'unpack_fashion_mnist', 'PictureFolder', 'joined', 'split_names', 'pack',
-           'open_packed', 'PackedPictures', 'Parts', 'part_name', 'find_parts', 'class_names', 'open_part',
-           'pictures_near', 'check_data_path', 'write_digits', 'image_data', 'has_test_part', 'view', 'views',
-           'LabelledPictures', 'load_pictures', 'picture_batch_source']
+__all__ = ['MOST_READ', 'IMAGENET_MEAN', 'IMAGENET_STD', 'IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5',
+           'STL10_FILES', 'CIFAR_FILES', 'FASHION_MNIST_FILES', 'FASHION_MNIST_CLASSES', 'DEBIAN_FASHION_MNIST',
+           'TEST_PARTS', 'LAYOUTS', 'SMALL_CROP', 'SMALL_CROP_AREA', 'Pictures', 'resized', 'PictureArrays', 'ImageSet',
+           'fetch_and_untar', 'cifar', 'fashion_mnist', 'unpack_fashion_mnist', 'PictureFolder', 'joined',
+           'split_names', 'pack', 'open_packed', 'PackedPictures', 'Parts', 'part_name', 'find_parts', 'class_names',
+           'open_part', 'pictures_near', 'check_data_path', 'write_digits', 'image_data', 'has_test_part', 'view',
+           'views', 'LabelledPictures', 'load_pictures', 'picture_batch_source']
 
 # %% ../nbs/01c_pictures.ipynb #c31f8d89
 MOST_READ = 2**28  # bytes: of files that are larger in all, a fingerprint reads the names and sizes alone
@@ -135,13 +135,17 @@ class PictureArrays(Pictures):
         return digest.hexdigest()
 
 # %% ../nbs/01c_pictures.ipynb #5476df9f
+# those of ImageNet, which also stand where no others are given: for a folder, and for the digits
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 class ImageSet(NamedTuple):
     "What is known of a data set before it is read."
 
     images: int  # to train on; 0: as many as the folder has
     side: int  # in pixels, of the views that methods were published with
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of each channel, on [0, 1]
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)  # likewise
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of each channel, on [0, 1]
+    std: tuple[float, float, float] = IMAGENET_STD  # likewise
 
 
 IMAGE_SETS = {
