@@ -193,7 +193,7 @@ def write_codes(
     run_path: str | Path,  # of the run folder
     data_path: str = "",  # folder of the data files; empty takes the run's
     checkpoint: str = "last",  # last or best
-    split: str = "test",  # train, iid, val or test
+    part: str = "test",  # train, iid, val or test
     n_images: int = 0,  # of the part, drawn with a fixed seed; 0 takes all
     tau: float = 0.0,  # temperature of the probabilities; 0 takes that of training
     out_path: str = "",  # the file; empty: `codes_SPLIT.parquet` in the run folder
@@ -209,14 +209,14 @@ def write_codes(
         ) from error
     check_options({"n_images": n_images, "tau": tau}, options_of(write_codes), "codes")
     method, data, _ = load_run(run_path, data_path, checkpoint)
-    if split not in data.splits._fields:
-        raise ValueError(f"split must be one of {', '.join(data.splits._fields)}, but is {split!r}")
-    rows, names = data.rows(split, n_images), data.dataset.factors.names
+    if part not in data.splits._fields:
+        raise ValueError(f"part must be one of {', '.join(data.splits._fields)}, but is {part!r}")
+    rows, names = data.rows(part, n_images), data.dataset.factors.names
     if not len(rows):
-        there = [name for name, part in data.splits._asdict().items() if len(part)]
-        raise ValueError(f"the part {split} of this data has no images: give --split {' or '.join(there)}")
+        there = [name for name, rows in data.splits._asdict().items() if len(rows)]
+        raise ValueError(f"the part {part} of this data has no images: give --part {' or '.join(there)}")
     device, writer = next(method.parameters()).device, None
-    file = expand_user(out_path) if out_path else RunFolder(run_path).path / f"codes_{split}.parquet"
+    file = expand_user(out_path) if out_path else RunFolder(run_path).path / f"codes_{part}.parquet"
     with complete_file(file) as unfinished:
         for start, images in zip(
             range(0, len(rows), CODE_BATCH), image_batches(data.dataset, rows, CODE_BATCH, "codes")
@@ -226,9 +226,9 @@ def write_codes(
                 raise ValueError(
                     "this network has no symbols: it was trained with a bottleneck that has none"
                 )
-            part = rows[start : start + CODE_BATCH]
-            columns = {"row": pyarrow.array(part)} | {
-                name: pyarrow.array(values) for name, values in zip(names, data.dataset.values[part].T)
+            batch = rows[start : start + CODE_BATCH]
+            columns = {"row": pyarrow.array(batch)} | {
+                name: pyarrow.array(values) for name, values in zip(names, data.dataset.values[batch].T)
             }
             columns |= {
                 f"group_{group}": pyarrow.array(symbols)
