@@ -50,12 +50,12 @@ __all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMP
            'NOT_IN_RUN_ID', 'LATER', 'SCORE_COLUMNS', 'TIMED_STEPS', 'NOT_SHOWN', 'SORT', 'CLUSTERS', 'JOB_HOURS',
            'find_evaluation', 'find_evaluations', 'evaluation_options', 'scores_in_training', 'Option', 'options_of',
            'method_class', 'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options',
-           'decides', 'data_word', 'run_name', 'run_title', 'save_figures', 'build_method', 'load_data', 'make_batches',
-           'about_data', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'steps_of', 'is_finished',
-           'full_config', 'options_of_config', 'by_component', 'train', 'run_folder', 'may_change', 'begun', 'resolve',
-           'estimated_time', 'train_in', 'read_run_config', 'run_config', 'load_run_data', 'load_pretrained',
-           'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs', 'sortable_page', 'Job',
-           'submit']
+           'decides', 'data_word', 'run_name', 'run_title', 'save_figures', 'full_config', 'options_of_config',
+           'by_component', 'build_method', 'load_data', 'make_batches', 'about_data', 'steps_of', 'resolve',
+           'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'run_folder', 'may_change', 'begun',
+           'is_finished', 'estimated_time', 'train', 'train_in', 'read_run_config', 'run_config', 'load_run_data',
+           'load_pretrained', 'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs',
+           'sortable_page', 'Job', 'submit']
 
 # %% ../nbs/04_experiment.ipynb #b471ae67
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
@@ -409,7 +409,46 @@ def save_figures(run: RunFolder) -> None:
             save_figure(fig, run.figures_folder / f"{name}.png")
             plt.close(fig)
 
-# %% ../nbs/04_experiment.ipynb #a6800070
+# %% ../nbs/04_experiment.ipynb #734dd5e1
+def full_config(
+    method: str,
+    chosen: dict[str, Any],  # options that go over the defaults
+) -> dict[str, Any]:  # `method`, and every option with its value
+    """The whole configuration of a run: what was chosen over the defaults. Raises `ValueError` for an option
+    that does not exist, is of another kind or out of range."""
+    shaping = {name: str(chosen[name]) for name in SHAPING if chosen.get(name)}
+    options = method_options(method, **shaping)
+    if unknown := set(chosen) - set(options):
+        raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
+    config = {"method": method} | check_options(
+        {name: option.default for name, option in options.items()} | chosen, options, method
+    )
+    numbers("taus", config["taus"] or "1")
+    find_evaluations(config["evaluations"])
+    return config
+
+
+def options_of_config(config: dict[str, Any]) -> dict[str, Option]:
+    "The options of the method, bottleneck and data set that a configuration names."
+    return method_options(
+        str(config.get("method", "")), **{name: str(config[name]) for name in SHAPING if name in config}
+    )
+
+
+def by_component(
+    config: dict[str, Any],  # by option
+) -> dict[str, Any]:  # the same, with the options of each of `COMPONENTS` together, as config.json has them
+    "What can be built again is found in one place."
+    owner = {
+        name: option.component for name, option in options_of_config(config).items()
+    } | {"method": "method", "select_on": "evaluation", "data_file": "data"}
+    parts: dict[str, Any] = {
+        component: {name: value for name, value in config.items() if owner.get(name) == component}
+        for component in COMPONENTS
+    }
+    return parts | {name: value for name, value in config.items() if name not in owner}
+
+# %% ../nbs/04_experiment.ipynb #0219019f
 def build_method(
     config: dict[str, Any],  # `method` and every option of it
     image_shape: tuple[int, int, int],  # height, width, channels
@@ -463,6 +502,26 @@ def about_data(data: SplitData) -> dict[str, Any]:
     }
 
 
+def steps_of(config: dict[str, Any], data: SplitData) -> int:
+    "How many steps a run has."
+    sizes = (config["train_batch_size"], config["accumulate"], config["max_steps"], config["epochs"])
+    return count_steps(len(data.splits.train), *sizes)[0]
+
+
+def resolve(
+    config: dict[str, Any],  # every option of the method
+    built: Method,
+    batches: ImageBatches | PictureBatches,
+    steps: int,  # of the whole run
+) -> dict[str, str]:  # precision, compile and threads
+    "What `auto` comes to on this machine."
+    mode = mode_of(built, batches, config["precision"], config["compile"], steps)
+    example = lambda: batches.first_views(0, process_state().device)[0]
+    return mode.options | {
+        "threads": choose_threads(config["threads"], encoders_of(built), example, mode.precision)
+    }
+
+# %% ../nbs/04_experiment.ipynb #225c241e
 def probe_scores(method: HasFeatures, data: SplitData, config: dict[str, Any], run_id: str) -> pd.DataFrame:
     """Ridge probe scores as the options ask for them: columns run, feature, split, factor, metric, chance,
     score, oracle."""
@@ -502,101 +561,7 @@ def part_to_select_on(data: SplitData, select_on: str) -> str:
             return part
     raise ValueError("no images are left to choose a checkpoint on: lower n_train or dataset_K")
 
-
-def steps_of(config: dict[str, Any], data: SplitData) -> int:
-    "How many steps a run has."
-    sizes = (config["train_batch_size"], config["accumulate"], config["max_steps"], config["epochs"])
-    return count_steps(len(data.splits.train), *sizes)[0]
-
-
-def is_finished(run: RunFolder, steps: int, figures: bool) -> bool:
-    """Whether a run has done its steps and has its scores and, if they are asked for, its figures, so that
-    there is nothing to go on with."""
-    written = (
-        run.checkpoint_file.exists() and run.probes_file.exists()
-        and (not figures or (run.figures_folder / "probes.png").exists())
-    )
-    return written and run.load_checkpoint()["step"] >= steps
-
-
-def full_config(
-    method: str,
-    chosen: dict[str, Any],  # options that go over the defaults
-) -> dict[str, Any]:  # `method`, and every option with its value
-    """The whole configuration of a run: what was chosen over the defaults. Raises `ValueError` for an option
-    that does not exist, is of another kind or out of range."""
-    shaping = {name: str(chosen[name]) for name in SHAPING if chosen.get(name)}
-    options = method_options(method, **shaping)
-    if unknown := set(chosen) - set(options):
-        raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
-    config = {"method": method} | check_options(
-        {name: option.default for name, option in options.items()} | chosen, options, method
-    )
-    numbers("taus", config["taus"] or "1")
-    find_evaluations(config["evaluations"])
-    return config
-
-
-def options_of_config(config: dict[str, Any]) -> dict[str, Option]:
-    "The options of the method, bottleneck and data set that a configuration names."
-    return method_options(
-        str(config.get("method", "")), **{name: str(config[name]) for name in SHAPING if name in config}
-    )
-
-
-def by_component(
-    config: dict[str, Any],  # by option
-) -> dict[str, Any]:  # the same, with the options of each of `COMPONENTS` together, as config.json has them
-    "What can be built again is found in one place."
-    owner = {
-        name: option.component for name, option in options_of_config(config).items()
-    } | {"method": "method", "select_on": "evaluation", "data_file": "data"}
-    parts: dict[str, Any] = {
-        component: {name: value for name, value in config.items() if owner.get(name) == component}
-        for component in COMPONENTS
-    }
-    return parts | {name: value for name, value in config.items() if name not in owner}
-
-
-def train(
-    method: str,  # name of the method, or the import path of a class
-    exp_name: str = "default",  # folder that groups runs
-    run_id: str = "",  # folder of the run; empty makes one from the options
-    root_path: str = "./experiments",  # folder of all runs
-    reload: bool = False,  # go on where the run stopped
-    select_on: str = "val",  # part that the best checkpoint is chosen on: val (out of distribution) or iid
-    probe: bool = True,  # score the untrained and the trained network by linear probes
-    figures: bool = True,  # draw the metrics of training and the probe scores
-    image_memory: float = 1.0,  # GB: training images that take more stay in their file and are read ahead
-    debug: bool = False,  # 10 steps, 512 images in every evaluation, and a full traceback for every error
-    dry_run: bool = False,  # measure a few steps and an evaluation, say how long the run would take, and stop
-    **chosen: Any,  # any of `method_options(method)`
-) -> RunFolder:
-    """Trains and probes one run. Raises `FileExistsError` if it is there already and `reload` was not asked
-    for."""
-    if select_on not in PARTS[:2]:
-        raise ValueError(
-            f"select_on must be iid or val, but is {select_on!r}: choosing on the test part would spoil it"
-        )
-    check_options({"image_memory": image_memory}, options_of(train))
-    config = full_config(method, chosen)
-    if debug:
-        config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
-    run = run_folder(root_path, exp_name, run_id or run_name(config))
-    before = begun(run, config, may_change(config), reload)  # refused before any data is drawn
-    state = process_state()
-    check_data_path(config["dataset"], config["data_path"])
-    with state.main_process_first():  # one draws or downloads, the others find it there
-        data = load_run_data(run, run_config(run)[0], config["data_path"]) if before else load_data(config)
-    config |= {"select_on": part_to_select_on(data, select_on)} if probe else {}
-    if dry_run:
-        print(estimated_time(config, data, probe, image_memory))
-        return run
-    with run.lock() if state.is_main_process else nullcontext():
-        train_in(run, config, data, reload, image_memory, probe, figures)
-    return run
-
-
+# %% ../nbs/04_experiment.ipynb #06b5c4d2
 def run_folder(
     root_path: str | Path,  # folder of all runs
     exp_name: str,  # folder that groups the runs
@@ -650,20 +615,16 @@ def begun(
     return before
 
 
-def resolve(
-    config: dict[str, Any],  # every option of the method
-    built: Method,
-    batches: ImageBatches | PictureBatches,
-    steps: int,  # of the whole run
-) -> dict[str, str]:  # precision, compile and threads
-    "What `auto` comes to on this machine."
-    mode = mode_of(built, batches, config["precision"], config["compile"], steps)
-    example = lambda: batches.first_views(0, process_state().device)[0]
-    return mode.options | {
-        "threads": choose_threads(config["threads"], encoders_of(built), example, mode.precision)
-    }
+def is_finished(run: RunFolder, steps: int, figures: bool) -> bool:
+    """Whether a run has done its steps and has its scores and, if they are asked for, its figures, so that
+    there is nothing to go on with."""
+    written = (
+        run.checkpoint_file.exists() and run.probes_file.exists()
+        and (not figures or (run.figures_folder / "probes.png").exists())
+    )
+    return written and run.load_checkpoint()["step"] >= steps
 
-
+# %% ../nbs/04_experiment.ipynb #53506eb8
 TIMED_STEPS = 8
 
 
@@ -700,6 +661,45 @@ def estimated_time(
         *([f"evaluations: {n_evaluations}, {an_evaluation:.2g} s each"] if probe else [])
     ]
     return f"{'; '.join(parts)}: about {max(1, round(seconds / 60)):,} min on this machine"
+
+# %% ../nbs/04_experiment.ipynb #a5bb3037
+def train(
+    method: str,  # name of the method, or the import path of a class
+    exp_name: str = "default",  # folder that groups runs
+    run_id: str = "",  # folder of the run; empty makes one from the options
+    root_path: str = "./experiments",  # folder of all runs
+    reload: bool = False,  # go on where the run stopped
+    select_on: str = "val",  # part that the best checkpoint is chosen on: val (out of distribution) or iid
+    probe: bool = True,  # score the untrained and the trained network by linear probes
+    figures: bool = True,  # draw the metrics of training and the probe scores
+    image_memory: float = 1.0,  # GB: training images that take more stay in their file and are read ahead
+    debug: bool = False,  # 10 steps, 512 images in every evaluation, and a full traceback for every error
+    dry_run: bool = False,  # measure a few steps and an evaluation, say how long the run would take, and stop
+    **chosen: Any,  # any of `method_options(method)`
+) -> RunFolder:
+    """Trains and probes one run. Raises `FileExistsError` if it is there already and `reload` was not asked
+    for."""
+    if select_on not in PARTS[:2]:
+        raise ValueError(
+            f"select_on must be iid or val, but is {select_on!r}: choosing on the test part would spoil it"
+        )
+    check_options({"image_memory": image_memory}, options_of(train))
+    config = full_config(method, chosen)
+    if debug:
+        config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
+    run = run_folder(root_path, exp_name, run_id or run_name(config))
+    before = begun(run, config, may_change(config), reload)  # refused before any data is drawn
+    state = process_state()
+    check_data_path(config["dataset"], config["data_path"])
+    with state.main_process_first():  # one draws or downloads, the others find it there
+        data = load_run_data(run, run_config(run)[0], config["data_path"]) if before else load_data(config)
+    config |= {"select_on": part_to_select_on(data, select_on)} if probe else {}
+    if dry_run:
+        print(estimated_time(config, data, probe, image_memory))
+        return run
+    with run.lock() if state.is_main_process else nullcontext():
+        train_in(run, config, data, reload, image_memory, probe, figures)
+    return run
 
 
 def train_in(
