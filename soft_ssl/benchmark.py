@@ -199,12 +199,10 @@ def lightly_fit(
     weight, norm = next(method.parameters()), method.student.encoder[0]
     student, teacher, predictor = plain_copies(method)
     utils.deactivate_requires_grad(teacher)
-    optimizer, losses = (
-        torch.optim.AdamW(
-            [*student.parameters(), *predictor.parameters()], lr=1e-3, weight_decay=0.0, fused=True
-        ),
-        []
+    optimizer = torch.optim.AdamW(
+        [*student.parameters(), *predictor.parameters()], lr=1e-3, weight_decay=0.0, fused=True
     )
+    losses = []
     for batch in ImageBatches(images, "resize", train_batch_size).read(0, max_steps, weight.device):
         view1, view2 = (norm(view).to(weight.dtype) for view in batch.views)
         utils.update_momentum(student, teacher, m=method.ema)

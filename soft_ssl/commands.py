@@ -168,9 +168,8 @@ def at_places(
         choices={}
     )
     rest = reader.parse_known_args(renamed(words))[1]
-    asked_for_help, rest = (
-        {"-h", "--help"} & set(rest), [word for word in rest if word not in ("-h", "--help", "--")]
-    )
+    asked_for_help = {"-h", "--help"} & set(rest)
+    rest = [word for word in rest if word not in ("-h", "--help", "--")]
     found: list[str | None] = []
     for place, names in places.items():
         names, what = list(names), f"{'an' if place[0] in 'aeiou' else 'a'} {place}"

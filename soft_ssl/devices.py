@@ -136,12 +136,10 @@ def seconds_a_step(
     best: float = math.inf,  # of the modes before: three times as long is too long to look at twice
 ) -> float:  # infinite where the mode does not work
     "Forward and backward, the better of two after one that does not count."
-    copies, autocast = (
-        copy.deepcopy(list(encoders)),
-        partial(
-            torch.autocast, images.device.type, torch.float16 if mode.precision == "fp16" else torch.bfloat16,
-            enabled=mode.precision != "fp32"
-        )
+    copies = copy.deepcopy(list(encoders))
+    autocast = partial(
+        torch.autocast, images.device.type, torch.float16 if mode.precision == "fp16" else torch.bfloat16,
+        enabled=mode.precision != "fp32"
     )
     copies = [encoder.to(images.device).train() for encoder in copies]
     if mode.compile and not compile_encoders(copies, images, autocast):

@@ -638,9 +638,8 @@ def estimated_time(
     kept."""
     steps, built = steps_of(config, data), build_method(config, data.dataset.image_shape, data.statistics())
     brief = {"max_steps": min(steps, TIMED_STEPS), "log_every": 1, "show_progress": False, "tracker": "none"}
-    batches, images = (
-        make_batches(config, data, image_memory), config["train_batch_size"] * config["accumulate"]
-    )
+    batches = make_batches(config, data, image_memory)
+    images = config["train_batch_size"] * config["accumulate"]
     options = {
         name: value for name, value in (config | resolve(config, built, batches, steps) | brief).items()
         if name in options_of(fit)
@@ -868,10 +867,8 @@ def evaluate(
     options = options_of(evaluation)
     check_options(chosen, options, evaluation.__name__)
     method, data, config = load_run(run_path, data_path, checkpoint)
-    run, kept = (
-        RunFolder(run_path),
-        {"cache": str(RunFolder(run_path).path / "features")} if "cache" in options else {}
-    )
+    run = RunFolder(run_path)
+    kept = {"cache": str(RunFolder(run_path).path / "features")} if "cache" in options else {}
     scores = evaluation(
         method.to(process_state().device), data, **kept | evaluation_options(evaluation, config) | chosen
     )
@@ -956,10 +953,8 @@ def state_of(run: RunFolder, config: dict[str, Any]) -> str:
     if not run.checkpoint_file.exists():
         return "no step yet"
     step = run.steps_done()
-    steps, scored = (
-        config["data_file"].get("steps") or config["max_steps"],
-        "select_on" not in config or run.probes_file.exists()
-    )
+    steps = config["data_file"].get("steps") or config["max_steps"]
+    scored = "select_on" not in config or run.probes_file.exists()
     if scored and (step == steps or not steps and run.probes_file.exists()):
         return f"done, {step} steps"
     return f"step {step}" + (f" of {steps}" if steps else "")

@@ -269,9 +269,8 @@ class FactorDataset:
             self.name, self.source, self.sha256, self.stamp = (
                 str(about[key]) for key in ("name", "source", "sha256", "stamp")
             )
-            self.version, self.folder = (
-                int(about["version"]), os.fsdecode(np.array(about["folder"], np.uint8).tobytes())
-            )
+            self.version = int(about["version"])
+            self.folder = os.fsdecode(np.array(about["folder"], np.uint8).tobytes())
             words = {
                 key: tuple(str(word) for word in about[f"factor_{key}"])
                 for key in ("names", "classes", "circular", "closed")

@@ -40,15 +40,13 @@ def part_table(
     factors, dataset = data.dataset.factors, data.dataset
     if len(dataset) != len(factors) or data.split is None:
         return None
-    rule, used = (
-        data.split(dataset.values, factors), np.isin(np.arange(len(dataset)), np.concatenate(data.splits))
-    )
-    grid, classes, kept = (
-        np.select(
-            [rule.train & used, rule.val & used, rule.test & used], ["train", "val", "test"], "none"
-        ).reshape(factors.sizes),
-        [], []
-    )
+    rule = data.split(dataset.values, factors)
+    used = np.isin(np.arange(len(dataset)), np.concatenate(data.splits))
+    grid = np.select(
+        [rule.train & used, rule.val & used, rule.test & used], ["train", "val", "test"], "none"
+    ).reshape(factors.sizes)
+    classes = []
+    kept = []
     for axis, size in enumerate(factors.sizes):
         slices = np.moveaxis(grid, axis, 0).reshape(size, -1)
         same_as = [next(i for i in range(k + 1) if np.array_equal(slices[i], slices[k])) for k in range(size)]

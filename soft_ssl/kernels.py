@@ -480,10 +480,9 @@ class PooledStage(torch.autograd.Function):
         "Piece by piece; the boxes are summed again."
         x, weight, shift, kernel = ctx.saved_tensors
         (images, planes, side, _), channels = x.shape, len(weight)
-        of_kernel, sums, room = (
-            torch.zeros_like(kernel), x.new_empty(images, 9 * planes + 1, channels),
-            PooledStage.room(ctx, x, weight)
-        )
+        of_kernel = torch.zeros_like(kernel)
+        sums = x.new_empty(images, 9 * planes + 1, channels)
+        room = PooledStage.room(ctx, x, weight)
         cast, gradient = kernel.to(gradient.dtype), gradient.contiguous()
         for part, g, out in zip(x.split(ctx.images), gradient.split(ctx.images), sums.split(ctx.images)):
             g, boxes = g.flatten(0, 2), PooledStage.boxes(part, weight, shift, room)

@@ -616,10 +616,8 @@ def decoder_errors(
 ) -> pd.DataFrame:  # a row for each comparison: mean squared error and overlap
     "How well the decoder draws codes of images it has not seen, and edited ones."
     sample, rng = latents.sample, np.random.default_rng(seed)
-    drawn, mean = (
-        decoder.draw(sample.vectors),
-        np.broadcast_to(sample.images.mean(0).round().astype(np.uint8), sample.images.shape)
-    )
+    drawn = decoder.draw(sample.vectors)
+    mean = np.broadcast_to(sample.images.mean(0).round().astype(np.uint8), sample.images.shape)
     chosen = rng.choice(len(sample.rows), min(n_edits, len(sample.rows)), replace=False)
     neighbours = [next(j for j in nearest(latents, sample.vectors[i], 2)[0] if j != i) for i in chosen]
     pairs = {
@@ -628,10 +626,8 @@ def decoder_errors(
         "nearest other image, against the image": (sample.images[neighbours], sample.images[chosen]),
     }
     if sample.has_symbols and latents.n_symbols > 1:
-        groups, further = (
-            rng.integers(latents.n_groups, size=len(chosen)),
-            rng.integers(1, latents.n_symbols, size=len(chosen))
-        )
+        groups = rng.integers(latents.n_groups, size=len(chosen))
+        further = rng.integers(1, latents.n_symbols, size=len(chosen))
         edits = [
             {int(group): int((sample.symbols[i, group] + step) % latents.n_symbols)}
             for i, group, step in zip(chosen, groups, further)

@@ -113,9 +113,12 @@ class ImageBatches:
     ):
         "Raises `ValueError` for an unknown augmentation or a number out of range."
         check_at_least(2, train_batch_size=batch_size)
-        self.images, self.view, self.batch_size, self.seed, self.labels, self.n_views = (
-            images, find_view(augment), batch_size, seed, labels, n_views
-        )
+        self.images = images
+        self.view = find_view(augment)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.labels = labels
+        self.n_views = n_views
 
     def __len__(self) -> int:
         "How many images there are."
@@ -206,9 +209,11 @@ class PictureBatches:
         "Raises `ValueError` for a number out of range."
         check_at_least(2, train_batch_size=batch_size)
         check_at_least(0, workers=workers)
-        self.pictures, self.transforms, self.batch_size, self.seed, self.workers = (
-            pictures, transforms, batch_size, seed, workers
-        )
+        self.pictures = pictures
+        self.transforms = transforms
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
 
     def __len__(self) -> int:
         "How many pictures there are."
@@ -360,9 +365,11 @@ class Learner:
         self.accelerator = Accelerator(
             mixed_precision="no" if precision == "fp32" else precision, kwargs_handlers=[ddp], **accelerate
         )
-        self.method, self.batches, self.optimizer, self.schedule, self.steps = (
-            method.to(self.device).train(), batches, optimizer, schedule, steps
-        )
+        self.method = method.to(self.device).train()
+        self.batches = batches
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.steps = steps
         self.accumulate, self.seed, self.callbacks = accumulate, seed, callbacks
         self.model: nn.Module = method  # until it is prepared for many processes
         self.batch: Batch | None = None  # the one that is computed
@@ -539,9 +546,8 @@ class Metrics(Callback):
         numbers = learner.accelerator.reduce(
             torch.stack([value.float().reshape(()) for value in values.values()]), "mean"
         ).tolist()
-        now, images = (
-            time.monotonic(), (learner.done - self.step) * learner.batches.batch_size * learner.accumulate
-        )
+        now = time.monotonic()
+        images = (learner.done - self.step) * learner.batches.batch_size * learner.accumulate
         learner.row = {
             "step": learner.done, "epoch": learner.progress.epoch,
             "lr": learner.optimizer.param_groups[0]["lr"], **dict(zip(values, numbers)),
@@ -748,9 +754,11 @@ class Evaluation(Callback):
         run: RunFolder | None = None,  # where to keep them
         check: Callable[[Learner], None] = lambda learner: None,  # raises where there is nothing to evaluate
     ):
-        self.function, self.every, self.final_only, self.run, self.check = (
-            evaluate, every, final_only, run, check
-        )
+        self.function = evaluate
+        self.every = every
+        self.final_only = final_only
+        self.run = run
+        self.check = check
         self.best = -math.inf
 
     def before_fit(self, learner: Learner) -> None:

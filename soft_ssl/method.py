@@ -56,9 +56,10 @@ class Network(nn.Module):
         projector: nn.Module,  # reads its embedding
     ):
         super().__init__()
-        self.encoder, self.embedder, self.bottleneck, self.projector = (
-            encoder, embedder, bottleneck, projector
-        )
+        self.encoder = encoder
+        self.embedder = embedder
+        self.bottleneck = bottleneck
+        self.projector = projector
 
     def forward(
         self,

@@ -353,9 +353,9 @@ def dci(
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     shuffled, varied, kept = varying(codes, values, seed)
-    half, importance, score = (
-        len(shuffled) // 2, np.zeros((shuffled.shape[1], len(kept))), np.full(values.shape[1], np.nan)
-    )
+    half = len(shuffled) // 2
+    importance = np.zeros((shuffled.shape[1], len(kept)))
+    score = np.full(values.shape[1], np.nan)
     for f, factor in enumerate(varied.T):
         trees = (
             GradientBoostingRegressor if kept[f] in numbers else GradientBoostingClassifier

@@ -109,9 +109,8 @@ def folded(
     if norm.training:
         with torch.no_grad(), full_precision(x):
             if kernels.usable(x, weight):
-                n, (patch_mean, covariance) = (
-                    x[:, 0].numel(), [moment.to(weight.dtype) for moment in kernels.patch_moments(x)]
-                )
+                n = x[:, 0].numel()
+                patch_mean, covariance = [moment.to(weight.dtype) for moment in kernels.patch_moments(x)]
             else:
                 # around a point near the mean no digits are lost
                 x0 = x.mean((0, 2, 3), keepdim=True, dtype=weight.dtype)

@@ -119,9 +119,9 @@ class PictureArrays(Pictures):
         targets: Tensor,  # int64 `(N,)`; below 0 where there is no label
         classes: Sequence[str],  # names in the order of their numbers
     ):
-        self.pixels, self.classes, self.targets = (
-            pixels, list(classes), targets.where(targets >= 0, -100).numpy()
-        )
+        self.pixels = pixels
+        self.classes = list(classes)
+        self.targets = targets.where(targets >= 0, -100).numpy()
 
     def read(self, index: int) -> Tensor:
         "One picture in its own size."
@@ -403,10 +403,8 @@ class PackedPictures(Pictures):
                 raise ValueError("it has a label of no class")
             if len(split_names(file["names"])) != len(labels):
                 raise ValueError("it has not one name for each picture")
-            stamp, made_from = (
-                str(file.attrs["stamp"]),
-                os.fsdecode(np.array(file.attrs.get("folder", ()), np.uint8).tobytes())
-            )
+            stamp = str(file.attrs["stamp"])
+            made_from = os.fsdecode(np.array(file.attrs.get("folder", ()), np.uint8).tobytes())
         self.classes = list(classes or own)
         self.targets = np.array([self.classes.index(name) for name in own])[labels]
         if made_from or part_name(self.path):  # `train.h5` stands for `train`, whatever it was packed from
@@ -747,9 +745,11 @@ class LabelledPictures:
         name: str,  # of the data set
         side: int,  # of the pictures, in pixels
     ):
-        self.parts, self.name, self.source, self.path, self.image_shape = (
-            parts, name, "original", name, (side, side, 3)
-        )
+        self.parts = parts
+        self.name = name
+        self.source = "original"
+        self.path = name
+        self.image_shape = (side, side, 3)
         self.starts = np.cumsum([0, *map(len, parts)])
         self.values = np.concatenate([part.targets for part in parts])[:, None]
         self.factors = Factors(("class",), (len(parts[0].classes),), ("class",))
@@ -809,9 +809,8 @@ def load_pictures(
             "random, are held back for it"
         )
     shuffled = np.random.default_rng(subset_seed).permutation(n)
-    train, rest = (
-        np.sort(shuffled[: min(n_train or n, n - held_back)]), shuffled[min(n_train or n, n - held_back) :]
-    )
+    train = np.sort(shuffled[: min(n_train or n, n - held_back)])
+    rest = shuffled[min(n_train or n, n - held_back) :]
     iid = np.sort(rest) if len(parts) == 1 else np.arange(n, len(data))
     return SplitData(data, Splits(train, iid, *[np.empty(0, int)] * 2))
 

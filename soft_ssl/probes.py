@@ -217,9 +217,9 @@ class RidgeProbes(Probes):
         x, values = self.taken()
         y, counted = self.columns(values).to(x.device), x.dtype == torch.int8
         if self.count == 0:
-            self.dtype, self.x0, self.y0 = (
-                torch.float32 if counted else x.dtype, x[:256].double().mean(0) * (not counted), y.mean(0)
-            )
+            self.dtype = torch.float32 if counted else x.dtype
+            self.x0 = x[:256].double().mean(0) * (not counted)
+            self.y0 = y.mean(0)
             self.x_sum, self.y_sum = torch.zeros_like(self.x0), torch.zeros_like(self.y0)
             self.xx, self.xy = (
                 self.x0.new_zeros(len(self.x0), width) for width in (len(self.x0), len(self.y0))
@@ -283,9 +283,8 @@ class RidgeProbes(Probes):
         "Takes for each factor the penalty that got least wrong; of equals the first."
         best = self.errors.argmin(0)
         parts = [self.candidates[n].split(self.widths, 1)[number] for number, n in enumerate(best)]
-        self.weights, self.chosen = (
-            torch.cat(parts, 1), {factor: self.ridges[n] for factor, n in zip(self.factors.names, best)}
-        )
+        self.weights = torch.cat(parts, 1)
+        self.chosen = {factor: self.ridges[n] for factor, n in zip(self.factors.names, best)}
         return self
 
     def predict(
@@ -615,10 +614,9 @@ def score_probes(
     if norm_feats not in NORM_FEATS:
         raise ValueError(f"norm_feats must be one of {', '.join(NORM_FEATS)}, but is {norm_feats!r}")
     check_at_least(1, test_batch_size=test_batch_size)
-    train, scored, factors = (
-        data.rows("train", n_sub_train, labelled=True),
-        {part: data.rows(part, n_sub_test, labelled=True) for part in PARTS}, data.dataset.factors
-    )
+    train = data.rows("train", n_sub_train, labelled=True)
+    scored = {part: data.rows(part, n_sub_test, labelled=True) for part in PARTS}
+    factors = data.dataset.factors
     # 360 degrees are 0
     n_classes = {
         name: len(np.unique(values % period))
@@ -748,9 +746,8 @@ def score_table(
     scores: pd.DataFrame,  # as `linear_probe` gives it
 ) -> pd.DataFrame:  # a row for each feature and factor, with metric and chance; a column for each part
     "The scores side by side, factor by factor."
-    rows, parts = (
-        ["feature", "factor", "metric", "chance"], [part for part in PARTS if part in set(scores["split"])]
-    )
+    rows = ["feature", "factor", "metric", "chance"]
+    parts = [part for part in PARTS if part in set(scores["split"])]
     wide = scores.pivot_table(index=rows, columns="split", values="score", sort=False)[parts]
     oracle = [
         part for part in ("val", "test")

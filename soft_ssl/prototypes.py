@@ -61,9 +61,9 @@ class SwAV(Method):
         check_at_least(1e-6, temperature=temperature)
         check_at_least(0, queue_size=queue_size, queue_epoch=queue_epoch, freeze_epochs=freeze_epochs)
         super().__init__(student, None, **options)
-        self.predictor, self.queue_epoch, self.freeze_epochs = (
-            Prototypes(self.projection_dim, n_prototypes), queue_epoch, freeze_epochs
-        )
+        self.predictor = Prototypes(self.projection_dim, n_prototypes)
+        self.queue_epoch = queue_epoch
+        self.freeze_epochs = freeze_epochs
         self.register_buffer("queue", torch.zeros(2, queue_size, self.projection_dim))
         self.register_buffer("queued", torch.zeros((), dtype=torch.long))
         self.criterion = extra("lightly.loss").SwaVLoss(temperature, sinkhorn_gather_distributed=True)
@@ -76,9 +76,9 @@ class SwAV(Method):
         self, predicted: list[Tensor], targets: list[Tensor], progress: Progress,
     ) -> Tensor:  # scalar, at least 0
         "Cross-entropy of each view's similarities and the share of the large ones (eqs. 1-4)."
-        rank, processes, size = (
-            dist.get_rank() if n_processes() > 1 else 0, n_processes(), self.queue.shape[1]
-        )
+        rank = dist.get_rank() if n_processes() > 1 else 0
+        processes = n_processes()
+        size = self.queue.shape[1]
         earlier = None
         if size and progress.epoch >= self.queue_epoch:
             if self.queued >= size:  # Sinkhorn adds up all processes: each brings its part of the queue

@@ -139,9 +139,10 @@ class LFQ(Quantizer):
         super().__init__(n_groups, n_symbols, dim, tau)
         check_at_least(1e-6, entropy_tau=entropy_tau)
         check_at_least(0, entropy_weight=entropy_weight, diversity=diversity, beta=beta)
-        self.entropy_weight, self.diversity, self.entropy_tau, self.beta = (
-            entropy_weight, diversity, entropy_tau, beta
-        )
+        self.entropy_weight = entropy_weight
+        self.diversity = diversity
+        self.entropy_tau = entropy_tau
+        self.beta = beta
         bits = torch.arange(n_symbols)[:, None] >> torch.arange(dim - 1, -1, -1) & 1
         self.register_buffer("corners", self.bounded(2.0 * bits - 1), persistent=False)
 

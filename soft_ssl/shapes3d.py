@@ -101,9 +101,8 @@ def layers(
         (size - (ground[:, :2] - 0.3 * size * light[:2].neg()).norm(dim=1)) * 40
     )
     facing = (rays.gather(1, side[:, None])[:, 0].sign().neg() * light[:2][side]).clamp_min(0)
-    middle, walked = (
-        eye - eye.new_tensor([0, 0, size * (0.8, 0.9, 1.0, 1.0)[shape]]), torch.full((len(rays),), 1.5)
-    )
+    middle = eye - eye.new_tensor([0, 0, size * (0.8, 0.9, 1.0, 1.0)[shape]])
+    walked = torch.full((len(rays),), 1.5)
     for _ in range(STEPS):
         walked += size * distance((middle + rays * walked[:, None]) / size, SHAPES[shape])
     point = (middle + rays * walked[:, None]) / size

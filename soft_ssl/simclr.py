@@ -63,9 +63,8 @@ class SimCLR(Method):
         """Each view's query has to find the key of the other view; mean of both directions. In training mode
         the keys then enter the queue."""
         # keys of the other view
-        queries, keys = (
-            [gathered(query) for query in predicted[:2]], [gathered(target) for target in targets[::-1]]
-        )
+        queries = [gathered(query) for query in predicted[:2]]
+        keys = [gathered(target) for target in targets[::-1]]
         one, other = (contrastive_loss(q, k, self.queue, self.temperature) for q, k in zip(queries, keys))
         if self.training and self.queue_size:
             new = at_least_float32(torch.cat(keys).detach())

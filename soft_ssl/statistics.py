@@ -420,9 +420,8 @@ def plot_differences(
     for ax, factor in zip(axes[0], factors):
         for row in shown[shown["factor"] == factor].itertuples():
             number = data.index((row.dataset, row.K))
-            y, colour = (
-                rows.index((row.comparison, row.feature)) + 0.3 * (number - (len(data) - 1) / 2), f"C{number}"
-            )
+            y = rows.index((row.comparison, row.feature)) + 0.3 * (number - (len(data) - 1) / 2)
+            colour = f"C{number}"
             ax.plot([row.low, row.high], [y, y], color=colour, lw=1.2)
             ax.plot(
                 row.mean, y, "o", color=colour, ms=4,
@@ -746,10 +745,8 @@ def judge(
         for part in list(claimed(scores, claim).groupby("dataset", sort=False)) or [(claim.dataset, None)]
     ]
     values = [[] if part is None else part.groupby("seed")["score"].mean().to_numpy() for *_, part in found]
-    raw, raw_equal = (
-        [t_test(v) for v in values],
-        [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
-    )
+    raw = [t_test(v) for v in values]
+    raw_equal = [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
     table = []
     corrected = holm([*raw, *raw_equal])
     for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(
@@ -856,10 +853,8 @@ def factor_by_factor(
 ) -> pd.DataFrame:  # columns reading, factor, metric, chance, seed, untrained, score, oracle (may be NaN)
     """What a probe reads of each factor before and after training, for each reading and each seed; and what
     the oracle probe reads after it."""
-    asked, keys = (
-        scores[(scores["K"] == K) & (scores["split"] == split) & scores["metric"].isin(PROBE_METRICS)],
-        ["reading", "factor", "metric", "chance", "seed"]
-    )
+    asked = scores[(scores["K"] == K) & (scores["split"] == split) & scores["metric"].isin(PROBE_METRICS)]
+    keys = ["reading", "factor", "metric", "chance", "seed"]
     tables = [
         asked[(asked["label"] == label) & (asked["feature"] == feature)].assign(reading=reading)
         for reading, (label, feature) in readings.items()
@@ -880,10 +875,8 @@ def plot_answer(
     """A panel for each factor: a point for each seed, hollow for familiar combinations, a cross for the mean
     of the untrained networks, a bar for the mean of the oracle probe where there is one, a dotted line for
     chance; an arrowhead at the left edge where something lies beyond it."""
-    factors, readings = (
-        list(dict.fromkeys(answer["factor"])),
-        [reading for reading in readings if reading in set(answer["reading"])]
-    )
+    factors = list(dict.fromkeys(answer["factor"]))
+    readings = [reading for reading in readings if reading in set(answer["reading"])]
     colours = dict(zip(READINGS, ("C0", "C1", "C3", "C4", "C5", "C6", "C2")))
     fig, axes = plt.subplots(
         1, len(factors), figsize=(1.8 * len(factors), 0.25 * len(readings) + 1.2), sharey=True,
@@ -963,9 +956,8 @@ def answer_in_words(
     with the same seed's."""
     parts: dict[str, list[str]] = {}
     for factor, table in answer.groupby("factor", sort=False):
-        by, chance = (
-            table.pivot(index="seed", columns="reading", values="score").round(2), table["chance"].iloc[0]
-        )
+        by = table.pivot(index="seed", columns="reading", values="score").round(2)
+        chance = table["chance"].iloc[0]
         soft, others = by["the soft code"], by.drop(columns="the soft code")
         learnt = others[[reading for reading in others if not reading.startswith("random")]]
         if table["metric"].iloc[0] == "accuracy" and (by.mean() < chance + BARELY).all():

@@ -292,10 +292,8 @@ def random_softmax(
 
 def pixel_features(config: dict[str, Any], data: SplitData) -> FeatureFunction:
     "Principal components of the pixels: as many as `z` has numbers, and as many as the code has."
-    seen, sizes = (
-        pixels(deciding_images(config, data)),
-        (config["feature_dim"], config["n_groups"] * config["n_symbols"])
-    )
+    seen = pixels(deciding_images(config, data))
+    sizes = (config["feature_dim"], config["n_groups"] * config["n_symbols"])
     narrow, wide = (principal(seen, size) for size in sizes)
     return FeatureFunction(
         lambda images: {"pixels_pca": narrow(pixels(images)), "pixels_pca_wide": wide(pixels(images))}
@@ -313,10 +311,8 @@ def other_features(
     read_so_far = [
         method.student.read(batch.to(device)) for batch in deciding_images(config, data).split(256)
     ]
-    z, codes = (
-        torch.cat([encoded for encoded, _ in read_so_far]),
-        torch.cat([code.embedding for _, code in read_so_far])
-    )
+    z = torch.cat([encoded for encoded, _ in read_so_far])
+    codes = torch.cat([code.embedding for _, code in read_so_far])
     bend = random_softmax(z, config["n_groups"], config["n_symbols"], config["seed"])
     press = principal(codes, size) if codes.shape[1] > size else None
 
@@ -504,9 +500,9 @@ def work(
     "Computes one cell and leaves its table and its outcome in the folder."
     run = RunFolder(folder)
     with file_lock(run.path / "cell"):  # one that an earlier study left running is waited for
-        begun, cell, before = (
-            time.monotonic(), read_json(run.path / "cell.json"), read_json(run.path / "outcome.json")
-        )
+        begun = time.monotonic()
+        cell = read_json(run.path / "cell.json")
+        before = read_json(run.path / "outcome.json")
         if before.get("state") == "done":
             return 0
         outcome: dict[str, Any] = {"state": "stopped", "error": ""}

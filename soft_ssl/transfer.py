@@ -357,9 +357,8 @@ def accuracies(
     batch_size: int = 256,
 ) -> list[list[dict[str, float]]]:  # for each grid and each of its classifiers: score and acc@5, from 0 to 1
     "Scores all classifiers in one pass over the features."
-    features, totals = (
-        frozen.features(part), [torch.zeros(len(grid.cells), 2, dtype=torch.float64) for grid in grids]
-    )
+    features = frozen.features(part)
+    totals = [torch.zeros(len(grid.cells), 2, dtype=torch.float64) for grid in grids]
     rows = np.arange(len(features.labels)) if rows is None else rows
     for start in range(0, len(rows), batch_size):
         encoded, labels = features.batch(rows[start : start + batch_size], frozen.device)
@@ -544,9 +543,9 @@ def mean_and_std(
     rows_at_once: int = 1024,
 ) -> tuple[Tensor, Tensor]:  # float64 `(n_features,)` each, on the CPU
     "Mean and standard deviation, over the training images, of each number that a probe reads."
-    features, total, squares = (
-        frozen.features("train"), torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    )
+    features = frozen.features("train")
+    total = torch.zeros((), dtype=torch.float64)
+    squares = torch.zeros((), dtype=torch.float64)
     for start in range(0, len(features.labels), rows_at_once):
         encoded, _ = features.batch(slice(start, start + rows_at_once), frozen.device)
         x = frozen.at(encoded, [tau])[0].double().cpu()
@@ -641,9 +640,8 @@ def knn_votes(
         disable=len(scored.labels) <= block
     ):
         query, _ = read(scored, start)
-        near, classes = (
-            query.new_empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.long, device=frozen.device)
-        )
+        near = query.new_empty(len(query), 0)
+        classes = torch.empty(len(query), 0, dtype=torch.long, device=frozen.device)
         for other in range(0, len(train.labels), block):
             bank, labels = read(train, other)
             near = torch.cat([near, query @ bank.T], 1)
@@ -751,13 +749,11 @@ def finetune(
         objective, batches, seed=seed, max_steps=steps, lr=lr, wd=wd, optimizer="SGD", momentum=MOMENTUM,
         scheduler="cosine"
     )
-    table, about = (
-        [],
-        {
-            "feature": "fine-tuned", "fraction": fraction, "n_labels": len(rows), "epochs": epochs, "lr": lr,
-            "wd": wd
-        }
-    )
+    table = []
+    about = {
+        "feature": "fine-tuned", "fraction": fraction, "n_labels": len(rows), "epochs": epochs, "lr": lr,
+        "wd": wd
+    }
     for split in frozen.parts:
         said = torch.from_numpy(
             extract(objective.network.eval(), data.dataset, frozen.rows[split], workers=frozen.workers)
@@ -863,16 +859,15 @@ class OnlineProbes(nn.Module):
         read, losses, metrics = {"z": encoded.detach().float()}, [], {}
         for tau in self.taus:
             code = (logits.detach().float() / tau).softmax(-1)
-            read[f"tau{tau:g}"], metrics[f"entropy_given_x_tau{tau:g}"] = (
-                code.flatten(1), entropy(code).mean()
-            )
+            read[f"tau{tau:g}"] = code.flatten(1)
+            metrics[f"entropy_given_x_tau{tau:g}"] = entropy(code).mean()
         targets = dict(zip(self.sizes, labels.view(len(labels), -1).T))
         for ((name, x), (factor, target)), classifier in zip(
             product(read.items(), targets.items()), self.classifiers
         ):
-            count, target, outputs = (
-                (target >= 0).sum().clamp_min(1), target.where(target >= 0, -1), classifier(x)
-            )
+            count = (target >= 0).sum().clamp_min(1)
+            target = target.where(target >= 0, -1)
+            outputs = classifier(x)
             metrics[
                 f"probe_{name}" if len(targets) == 1 else f"probe_{factor}_{name}"
             ] = (outputs.detach().argmax(1) == target).sum() / count

@@ -48,10 +48,8 @@ def turn_and_scale(
     "Turns and scales each image about its centre, nearest pixel."
     height, width = images.shape[2:]
     angle = (degrees * math.pi / 180).to(images.device)[:, None, None]
-    cos, sin = (
-        angle.cos() / scale.to(images.device)[:, None, None],
-        angle.sin() / scale.to(images.device)[:, None, None],
-    )
+    cos = angle.cos() / scale.to(images.device)[:, None, None]
+    sin = angle.sin() / scale.to(images.device)[:, None, None]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
     columns = (cos * x + sin * y + (width - 1) / 2).round()
@@ -201,10 +199,8 @@ def color_view(images: Tensor, generator: Generator) -> Tensor:
     n = len(images)
     boxes = random_boxes(generator, n, images.shape[2:], (0.5, 1), (3 / 4, 4 / 3))
     images = some(generator, 0.9, images, resized_crop(images, *boxes))
-    factors, order = (
-        uniform(generator, 3 * n, 0.6, 1.4).reshape(n, 3),
-        torch.rand(n, 3, generator=generator).argsort(1),
-    )
+    factors = uniform(generator, 3 * n, 0.6, 1.4).reshape(n, 3)
+    order = torch.rand(n, 3, generator=generator).argsort(1)
     images = some(generator, 0.8, images, jitter_colour(images, factors, order))
     return some(generator, 0.2, images, grey(images.float()).byte().expand_as(images))
 

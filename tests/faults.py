@@ -2,8 +2,7 @@
 table.
 
 Each command runs in a child that this process forks off: the packages are read once, so that a moment at
-which a child is
-killed always falls into its work."""
+which a child is killed always falls into its work."""
 
 import argparse
 import contextlib

@@ -495,10 +495,10 @@ def option_case(original: Path, folder: Path, command: str, name: str, value: st
         options = dict(run_path=folder / "run", data_path=original / "data")
         table = folder / "run" / "probes.csv"
     else:
-        options, table = (
-            SMALL | places | dict(max_steps=1, dataset="mpi3d_toy", dataset_K=3, exp_name="a", run_id="b"),
-            folder / "a" / "b" / "probes.csv"
+        options = SMALL | places | dict(
+            max_steps=1, dataset="mpi3d_toy", dataset_K=3, exp_name="a", run_id="b"
         )
+        table = folder / "a" / "b" / "probes.csv"
     given = [f"--{name}={value}"]
     words = [
         *command.split(), *words_of({key: v for key, v in options.items() if key != name}), *given,

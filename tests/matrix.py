@@ -125,9 +125,8 @@ def exact(method: str, bottleneck: str, published: bool, folder: Path) -> None:
         statistics = (torch.tensor(IMAGE_SETS["digits"].mean), torch.tensor(IMAGE_SETS["digits"].std))
         batches = PictureBatches(image_data("digits", folder), views(16, crop_min=0.4, flip=False), 16, 0, 0)
     else:
-        config, shape = (
-            full_config(method, {"h_dim": 4, "feature_dim": 16, "projector_hidden": 32} | more), (64, 64, 1)
-        )
+        config = full_config(method, {"h_dim": 4, "feature_dim": 16, "projector_hidden": 32} | more)
+        shape = (64, 64, 1)
         statistics = (torch.tensor([0.5]), torch.tensor([0.2]))
         coarse = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         batches = ImageBatches(

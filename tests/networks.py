@@ -1,10 +1,8 @@
 """The networks that come with the kit, to look at: trained, with their decoders, and written as ONNX for
 pages.
 
-    python tests/networks.py                 # all of it (two hours on one core); a run that is finished is
-    not trained again
-    python tests/networks.py --pages_only    # the files of the pages alone, from the networks that are
-    committed
+    python tests/networks.py                 # all of it, two hours on one core; finished runs are kept
+    python tests/networks.py --pages_only    # the files of the pages, from the committed networks
 """
 
 import argparse

@@ -320,9 +320,8 @@ if __name__ == "__main__":
         sys.exit()
     table = pd.DataFrame(rows, columns=["what", "kit", "independent"])
     if args.before:
-        command, folder = (
-            [sys.executable, str(Path(__file__).resolve()), "--json"], str(Path(args.before).resolve())
-        )
+        command = [sys.executable, str(Path(__file__).resolve()), "--json"]
+        folder = str(Path(args.before).resolve())
         done = subprocess.run(
             command, cwd=folder, env=os.environ | {"PYTHONPATH": folder}, capture_output=True, text=True,
             check=True

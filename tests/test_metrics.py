@@ -57,9 +57,9 @@ def symbols_of(code: np.ndarray) -> np.ndarray:
 
 def bits_by_shuffling(code: np.ndarray, values: np.ndarray, shuffles: int = 60) -> np.ndarray:
     "Mutual information less what shuffled rows share, stretched so that the most there can be stays."
-    rng, symbols, table = (
-        np.random.default_rng(2), symbols_of(code), np.zeros((code.shape[1], values.shape[1]))
-    )
+    rng = np.random.default_rng(2)
+    symbols = symbols_of(code)
+    table = np.zeros((code.shape[1], values.shape[1]))
     for g, group in enumerate(symbols.T):
         for f, factor in enumerate(values.T):
             told = mutual_info_score(group, factor) / math.log(2)

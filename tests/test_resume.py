@@ -94,9 +94,8 @@ def test_what_auto_came_to_is_kept(place, tmp_path, monkeypatch):
 def test_compiling_depends_on_the_whole_run_and_not_on_what_is_left_of_it(place, monkeypatch):
     data = load("mpi3d_toy", 3, data_path=place / "data")
     config = experiment.full_config("byol", dict(compile="auto", max_steps=400))
-    built, batches = (
-        experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
-    )
+    built = experiment.build_method(config, data.dataset.image_shape)
+    batches = experiment.make_batches(config, data)
     # as if compiled were the faster
     monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])
     monkeypatch.setenv("SOFT_SSL_KERNELS", "off")
@@ -112,9 +111,8 @@ def test_an_encoder_with_kernels_is_not_compiled_unless_asked_for(place, monkeyp
     monkeypatch.setattr("soft_ssl.learner.choose_mode", lambda encoders, example, modes: modes[-1])
     for compile, encoder, expected in ("auto", "CNN", "off"), ("on", "CNN", "on"), ("auto", "ResNet10", "on"):
         config = experiment.full_config("byol", dict(compile=compile, encoder=encoder, max_steps=400))
-        built, batches = (
-            experiment.build_method(config, data.dataset.image_shape), experiment.make_batches(config, data)
-        )
+        built = experiment.build_method(config, data.dataset.image_shape)
+        batches = experiment.make_batches(config, data)
         assert experiment.resolve(config, built, batches, 400)["compile"] == expected
 
 

@@ -4,14 +4,11 @@ it is.
 - smalldocs writes formulas as TeX for a script from a CDN: they become MathML here, and nothing is loaded
   from other hosts.
 - nbdev names a page after its module (`byol.html`), and links to it on the published site; smalldocs names it
-  after
-  its notebook (`02_byol.html`). Pages get nbdev's names, and links to them stay on the site. nbdev also links
-  to methods
-  that have no heading of their own: those lead to their class.
+  after its notebook (`02_byol.html`). Pages get nbdev's names, and links to them stay on the site. nbdev also
+  links to methods that have no heading of their own: those lead to their class.
 - A picture without a description gets the paragraph before it.
 - nbdev shows a class as `def Name(*args, **kwargs)` where its fields are its signature, and leaves links of
-  docstrings raw
-  in signatures: here a class is a class, with its fields, and names are names.
+  docstrings raw in signatures: here a class is a class, with its fields, and names are names.
 - Every page leads to its notebook; cells that only test, and long ones, are folded.
 - Charts are told from pictures of data, so that the dark theme can turn the former and leave the latter.
 - Where a notebook shows the instrument, the page loads it, from the folder `instrument`, with the networks
@@ -72,6 +69,12 @@ def text_before(image: Tag) -> str:
     return FULL_STOP.split(" ".join(before.get_text().split()))[0] if before else "figure"
 
 
+def field_of(lines: list[str], part: ast.AnnAssign) -> str:
+    "A field as a line of a signature, with what stands behind it or above it."
+    field, above = (lines[part.lineno - n].strip() for n in (1, 2))
+    return f"{field}  {above}" if above.startswith("#") else field
+
+
 def classes_of(package: Path) -> dict[str, list[str] | None]:
     "Fields of each class, as lines of its signature; None where the class is no tuple of fields."
     found: dict[str, list[str] | None] = {}
@@ -80,9 +83,7 @@ def classes_of(package: Path) -> dict[str, list[str] | None]:
         lines = text.splitlines()
         for node in ast.parse(text).body:
             if isinstance(node, ast.ClassDef):
-                fields = [
-                    lines[part.lineno - 1].strip() for part in node.body if isinstance(part, ast.AnnAssign)
-                ]
+                fields = [field_of(lines, part) for part in node.body if isinstance(part, ast.AnnAssign)]
                 made = any(
                     isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body
                 )
@@ -134,11 +135,11 @@ def fold(soup: BeautifulSoup) -> int:
     "Puts cells that only test, and long ones, behind a line to unfold them; how many."
     folded = 0
     for cell in soup.select("main div.cell"):
-        code, shows = (
+        code = (
             cell.select_one("div.sourceCode.cell-code")
-            or cell.select_one(":scope > .code-copy-outer-scaffold"),
-            cell.select_one(".cell-output")
+            or cell.select_one(":scope > .code-copy-outer-scaffold")
         )
+        shows = cell.select_one(".cell-output")
         if code is None or (shows is not None and code in shows.descendants):
             continue
         source = code.get_text().strip()
@@ -181,9 +182,9 @@ RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thre
 def put_instrument(top: Path, site: Path) -> None:
     """The instrument's module, the committed networks as ONNX, ONNX Runtime Web, and the font of formulas,
     beside the pages."""
-    folder, networks, fetched = (
-        site / "instrument", top / "nbs" / "results" / "networks", top / "build" / "site" / "node_modules"
-    )
+    folder = site / "instrument"
+    networks = top / "nbs" / "results" / "networks"
+    fetched = top / "build" / "site" / "node_modules"
     (folder / "runtime").mkdir(parents=True, exist_ok=True)
     shutil.copy(top / "soft_ssl" / "instrument.js", folder)
     for file in [
@@ -267,10 +268,8 @@ def finish(project: Path, site: Path) -> str:
     settings = yaml.safe_load((project / "nbdev.yml").read_text(encoding="utf-8"))
     published, names = settings["website"]["site-url"], page_names(project)
     repository, top = settings["website"]["repo-url"], project.parent
-    classes, notebooks = (
-        classes_of(top / "soft_ssl"),
-        {page: Path(old).with_suffix(".ipynb").as_posix() for old, page in names.items()}
-    )
+    classes = classes_of(top / "soft_ssl")
+    notebooks = {page: Path(old).with_suffix(".ipynb").as_posix() for old, page in names.items()}
     put_instrument(top, site)
     total = dict(pages=0, formulas=0, pictures=0, undescribed=0, folded=0)
     for path in sorted(site.glob("**/*.html")):
