@@ -25,7 +25,7 @@ from .experiment import load_run, run_title
 from .factors import ImageData
 from .splits import Splits
 from .metrics import factor_distance, information, usage
-from .probes import RidgeProbes, linear_probe
+from .probes import METRIC_WORDS, RidgeProbes, linear_probe
 from .runs import RunFolder, load_strict, load_weights, save_weights, weights_checksum
 from .learner import ImageBatches, fit
 from .method import Method, Objective, Progress
@@ -779,7 +779,7 @@ def plot_history(told: History) -> Figure:
                     color=PART_COLOURS[part], label=part
                 )
             ax.axhline(scores["chance"].iloc[0], color="grey", ls=":", label="chance or mean")
-            ax.set_title(f"{panel} ({'accuracy' if scores['metric'].iloc[0] == 'accuracy' else 'R²'})")
+            ax.set_title(f"{panel} ({METRIC_WORDS[scores['metric'].iloc[0]]})")
         ax.set(ylim=(-0.05, 1.05), xlabel="step")
     for ax in axes[0, :2]:
         ax.legend(fontsize="xx-small")

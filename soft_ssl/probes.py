@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'COLUMNS_AT_ONCE', 'REFINEMENTS', 'RIDGES', 'ROUNDS', 'STEPS_OF_ROUND', 'LEAST_GAIN', 'NORM_FEATS',
-           'PARTS', 'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes', 'spread_or_1',
-           'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches', 'image_batches',
-           'feature_batches', 'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes', 'linear_probe',
-           'logistic_probe', 'skill', 'score_table', 'compare_scores', 'plot_probes', 'few_labels']
+           'PARTS', 'METRIC_WORDS', 'is_one_hot', 'in_parts', 'add_products', 'mirror', 'solve_positive', 'Probes',
+           'spread_or_1', 'RidgeProbes', 'fit_logistic', 'LogisticProbes', 'BoostingProbes', 'RowBatches',
+           'image_batches', 'feature_batches', 'FeatureFunction', 'oracle_rows', 'fit_probes', 'score_probes',
+           'linear_probe', 'logistic_probe', 'skill', 'score_table', 'compare_scores', 'plot_probes', 'few_labels']
 
 # %% ../nbs/03_probes.ipynb #d3c42db9
 ROWS_AT_ONCE, COLUMNS_AT_ONCE = 8192, 1024
@@ -558,6 +558,7 @@ class FeatureFunction(torch.nn.Module):
 
 # %% ../nbs/03_probes.ipynb #372d0ab8
 PARTS = ("iid", "val", "test")
+METRIC_WORDS = {"accuracy": "accuracy", "r2": "R²"}  # what probes are scored by, and its word in figures
 
 
 def oracle_rows(
@@ -814,10 +815,7 @@ def plot_probes(
                 label="chance (accuracy), mean (R²)"
             )
             ax.plot(at, ends["oracle"], "_", color="black", ms=14, label="oracle probe")
-            labels = [
-                f"{factor}\n{'accuracy' if metric == 'accuracy' else 'R²'}"
-                for factor, metric in ends["metric"].items()
-            ]
+            labels = [f"{factor}\n{METRIC_WORDS[metric]}" for factor, metric in ends["metric"].items()]
             ax.set(
                 title=f"{feature}: {part}", xlabel="", ylabel="",
                 ylim=(min(0, max(-1, evaluations["score"].min())), 1)

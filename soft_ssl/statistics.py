@@ -19,17 +19,17 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from .plotting import PART_COLOURS
-from .probes import PARTS, skill
+from .probes import METRIC_WORDS, PARTS, skill
 
 # %% auto #0
-__all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'METRIC_WORDS', 'LAYOUT',
-           'GEOMETRY', 'SIDES', 'SPLITS', 'READINGS', 'BARELY', 'Interval', 'interval', 'sign_flip_test', 't_test',
-           'holm', 'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of',
-           'read_scores', 'whole_seeds', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict',
-           'compare', 'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels', 'plot_differences',
-           'plot_gaps', 'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width', 'beside_untrained',
-           'plot_sizes', 'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words',
-           'plan', 'factor_by_factor', 'plot_answer', 'answer_table', 'answer_in_words']
+__all__ = ['FLIPS', 'MARGIN', 'SIZES_OF_CODE', 'PROBE_METRICS', 'FEATURES', 'COMPARISONS', 'CORE', 'LAYOUT', 'GEOMETRY', 'SIDES',
+           'SPLITS', 'READINGS', 'BARELY', 'Interval', 'interval', 'sign_flip_test', 't_test', 'holm',
+           'equivalence_test', 'power', 'equivalence_power', 'seeds_needed', 'keys_of', 'label_of', 'read_scores',
+           'whole_seeds', 'with_gap', 'by_factor', 'over_factors', 'at_the_end', 'pairs', 'verdict', 'compare',
+           'differences', 'where', 'for_panels', 'draw_chance', 'plot_levels', 'plot_differences', 'plot_gaps',
+           'entropies', 'at_temperatures', 'plot_tau', 'plot_steps', 'with_width', 'beside_untrained', 'plot_sizes',
+           'rank_correlations', 'plot_geometry', 'Claim', 'read_claims', 'claimed', 'judge', 'in_words', 'plan',
+           'factor_by_factor', 'plot_answer', 'answer_table', 'answer_in_words']
 
 # %% ../nbs/04b_statistics.ipynb #26f41e28
 class Interval(NamedTuple):
@@ -222,7 +222,7 @@ def whole_seeds(
     return [int(seed) for seed, states in cells.groupby("seed")["state"] if (states == "done").all()]
 
 # %% ../nbs/04b_statistics.ipynb #cf7874b6
-PROBE_METRICS = ("accuracy", "r2")
+PROBE_METRICS = tuple(METRIC_WORDS)
 
 
 def with_gap(
@@ -336,7 +336,6 @@ def differences(
 
 # %% ../nbs/04b_statistics.ipynb #5e62c260
 CORE = ("Continuous", "Logits", "TopK", "Softmax")
-METRIC_WORDS = {"accuracy": "accuracy", "r2": "R²"}
 
 
 def where(table: pd.DataFrame) -> str:
@@ -909,7 +908,7 @@ def plot_answer(
             ax.plot([read["oracle"].mean()], [row], "|", color="black", ms=9, mew=1.5)
         ax.axvline(shown["chance"].iloc[0], color="black", ls=":", lw=1)
         ax.set(
-            title=factor, xlabel="accuracy" if shown["metric"].iloc[0] == "accuracy" else "R²",
+            title=factor, xlabel=METRIC_WORDS[shown["metric"].iloc[0]],
             xlim=(left, 1.06), ylim=(len(readings) - 0.5, -0.5)
         )
         ax.set_yticks(range(len(readings)), readings)
