@@ -628,20 +628,11 @@ def scaling(
             turn = partial(importable(training_turn), mode, data_path, max(2, 512 // batch), batch, **options)
             raced = speedups(race({mode: turn}, 2, f"{name} {value}")).iloc[0]
             possible = roofline(data, {mode: raced["rate"]}, batch, **options).iloc[0]
-            rows.append(
-                (
-                    name, value, raced["rate"],
-                    possible["possible_gflop_per_second"] / possible["gflop_per_image"], raced["peak_gb"],
-                    math.nan
-                )
-            )
+            limit = possible["possible_gflop_per_second"] / possible["gflop_per_image"]
+            rows.append((name, value, raced["rate"], limit, raced["peak_gb"], math.nan))
     for processes in (1, 2):
-        rows.append(
-            (
-                "processes", processes, rate_on_processes(data_path, processes, **GROWS_FROM), math.nan,
-                math.nan, math.nan
-            )
-        )
+        rate = rate_on_processes(data_path, processes, **GROWS_FROM)
+        rows.append(("processes", processes, rate, math.nan, math.nan, math.nan))
     method = new_method(data, n_symbols=32, feature_dim=128, h_dim=16, n_groups=64)
     for n in (1000, 4000, 16000):
         start = time.perf_counter()
@@ -714,8 +705,9 @@ def profile(
         spent: dict[str, float] = defaultdict(float)
         for event in profiler.key_averages():
             operation = (
-                "compiled loops" if "CompiledFxGraph" in event.key else "between operations"
-                if event.key.startswith("ProfilerStep") else event.key
+                "compiled loops" if "CompiledFxGraph" in event.key
+                else "between operations" if event.key.startswith("ProfilerStep")
+                else event.key
             )
             spent[operation] += (
                 event.self_device_time_total if device == "cuda" else event.self_cpu_time_total

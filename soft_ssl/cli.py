@@ -57,8 +57,8 @@ COMMANDS = {
 
 
 def main(
-    words: list[str]
-    | None = None,  # of the command line, without the program's name; None takes the process's
+    # of the command line, without the program's name; None takes the process's
+    words: list[str] | None = None,
 ) -> int:  # exit code: 0, or 2 with one sentence
     "The command `soft-ssl`."
     words = sys.argv[1:] if words is None else words

@@ -728,14 +728,8 @@ def train_in(
     if state.is_main_process:
         if not before:
             run.clear()  # what one left that was killed before its first checkpoint
-        run.write_config(
-            by_component(
-                {
-                    **config, "data_file": about | {"steps": steps_of(config, data)}, "resolved": resolved,
-                    "versions": provenance()
-                }
-            )
-        )
+        more = {"data_file": about | {"steps": steps_of(config, data)}, "resolved": resolved}
+        run.write_config(by_component(config | more | {"versions": provenance()}))
         run.probes_file.unlink(missing_ok=True)  # of fewer steps: evaluations.csv keeps them
     state.wait_for_everyone()
 
@@ -989,10 +983,8 @@ def all_runs(
         if scores is not None:
             shown = scores[(scores["feature"] == feature) & (scores["split"] == split)]
             for read in shown.itertuples():
-                row[
-                    f"{read.factor} (R²)" if read.metric == "r2"
-                    else f"{read.factor} (accuracy, chance {read.chance:.2f})"
-                ] = read.score
+                what = "R²" if read.metric == "r2" else f"accuracy, chance {read.chance:.2f}"
+                row[f"{read.factor} ({what})"] = read.score
         rows.append(row)
     if not rows:
         raise FileNotFoundError(

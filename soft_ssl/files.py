@@ -381,11 +381,10 @@ def read_picture(
             warnings.simplefilter("ignore")
             # Pillow maps a file that it opens itself into memory, and then misreads a TIFF that lies on its
             # side
-            with nullcontext(file) if isinstance(
-                file, BytesIO
-            ) else open(file, "rb") as opened, Image.open(
-                opened, formats=PICTURE_FORMATS
-            ) as image:
+            with (
+                nullcontext(file) if isinstance(file, BytesIO) else open(file, "rb") as opened,
+                Image.open(opened, formats=PICTURE_FORMATS) as image,
+            ):
                 if image.mode == "F":
                     raise ValueError("nothing says which of its numbers is white")
                 image.load()
@@ -400,7 +399,7 @@ def read_picture(
         raise ValueError(f"{name} cannot be read as an image ({reason}): remove or replace it") from error
 
 # %% ../nbs/91_files.ipynb #3b7d9c28
-# in any case
+# in capital or small letters
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 

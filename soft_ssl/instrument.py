@@ -229,13 +229,8 @@ class Instrument(anywidget.AnyWidget):
         match request.get("op"):
             case "draw":
                 dataset = look.latents.data.dataset
-                return {
-                    "images": np.ascontiguousarray(
-                        dataset.images(
-                            rows_at(dataset, np.array(request["rows"]))
-                        ).permute(0, 2, 3, 1).numpy()
-                    )
-                }
+                images = dataset.images(rows_at(dataset, np.array(request["rows"])))
+                return {"images": np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())}
             case "read":
                 return read_arrays(look.latents, request["rows"], float(request["tau"]))
             case "show":

@@ -206,23 +206,19 @@ def cost(
         method = build_method(config, (config["image_size"], config["image_size"], 3)).train()
         # a codebook moves by which points chose it, and here there are no numbers
         method.student.bottleneck.eval()
-        sides = [config["image_size"]] * 2 + [
-            round(config["image_size"] * SMALL_CROP)
-        ] * config["small_crops"]
+        large, small = config["image_size"], round(config["image_size"] * SMALL_CROP)
+        sides = [large] * 2 + [small] * config["small_crops"]
         batch = max(2, config["train_batch_size"] // processes)
         kept = kept_for_backward(
             method, [torch.zeros(batch, 3, side, side, dtype=torch.uint8) for side in sides]
         )
     student, learnt = method.student, sum(p.numel() for p in method.parameters() if p.requires_grad)
     first = next((layer for layer in student.projector.modules() if isinstance(layer, nn.Linear)), None)
+    layer = f"of that its first layer ({first.in_features:,} x {first.out_features:,})" if first else ""
     weights = {
         "encoder": n_weights(student.encoder), "embedder": n_weights(student.embedder),
         "projector": n_weights(student.projector),
-        **(
-            {f"of that its first layer ({first.in_features:,} x {first.out_features:,})":
-                first.weight.numel()}
-            if first else {}
-        ),
+        **({layer: first.weight.numel()} if first else {}),
         "predictor": n_weights(method.predictor), "teacher": n_weights(getattr(method, "teacher", None)),
         "in all": n_weights(method),
     }
@@ -275,15 +271,17 @@ def plan_in_words(
     "What will be done, in words: every option, weights, memory, steps."
     gib = {use: f"{size / 2**30:8.2f} GiB  {use}" for use, size in costs.memory.items() if size}
     step_images = config["train_batch_size"] * config["accumulate"]
+    steps = (
+        f"steps\n  {costs.steps:,} of {step_images:,} images: {costs.images:,} images read, "
+        f"{costs.images / n:.1f} times the {n:,} there are"
+    )
+    lr, batch = config["lr"], config["train_batch_size"]
+    rate = f"  learning rate {lr} x {batch} / 256 = {lr * batch / 256:g}" if config["scale_lr"] else ""
     return "\n".join([
         *(f"  {name:<29}{printable(value)}" for name, value in config.items()),
         "weights", *(f"  {count:>13,}  {part}" for part, count in costs.weights.items() if count),
         f"memory of each of {processes} devices, estimated", *(f"  {line}" for line in gib.values()),
-        (f"steps\n  {costs.steps:,} of {step_images:,} images: {costs.images:,} images read, "
-        f"{costs.images / n:.1f} times the {n:,} there are"),
-        f"  learning rate {config['lr']} x {config['train_batch_size']} / 256 = "
-        f"{config['lr'] * config['train_batch_size'] / 256:g}"
-        if config["scale_lr"] else "",
+        steps, rate,
         *([SEARCHED] if preset == "imagenet" and config["bottleneck"] != "Continuous" else []),
     ])
 

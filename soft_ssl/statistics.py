@@ -540,13 +540,8 @@ def plot_steps(
 ) -> Figure:
     """Scores while training goes on, a column for each factor, a row for each bottleneck. Step 0 is the
     untrained network, the dotted line is chance."""
-    shown = for_panels(
-        factors[
-            factors["label"].isin(labels) & (
-                factors["feature"] == feature
-            ) & (factors["dataset"] == dataset) & (factors["K"] == K) & factors["split"].isin(PARTS)
-        ]
-    )
+    asked = factors[(factors["dataset"] == dataset) & (factors["K"] == K) & (factors["feature"] == feature)]
+    shown = for_panels(asked[asked["label"].isin(labels) & asked["split"].isin(PARTS)])
     grid = sns.relplot(
         shown, x="step", y="score", hue="split", hue_order=PARTS, palette=PART_COLOURS, col="panel",
         row="label", row_order=[label for label in labels if label in set(shown["label"])],
@@ -634,12 +629,10 @@ def rank_correlations(
     read = ends[(ends["feature"] == feature) & (ends["split"] == split) & ends["metric"].isin(PROBE_METRICS)]
     rows = []
     for metric, (of, part) in GEOMETRY.items():
-        layout = ends[
-            (ends["metric"] == metric) & (ends["split"] == part) & (
-                True if of is None else ends["feature"] == of
-            )
-        ].set_index("cell")["score"]
-        beside = read.assign(layout=read["cell"].map(layout)).dropna(subset=["layout"])
+        layout = ends[(ends["metric"] == metric) & (ends["split"] == part)]
+        layout = layout if of is None else layout[layout["feature"] == of]
+        by_cell = layout.set_index("cell")["score"]
+        beside = read.assign(layout=read["cell"].map(by_cell)).dropna(subset=["layout"])
         for keys, group in beside.groupby(["dataset", "source", "K", "factor"], sort=False):
             rows.append(
                 (
@@ -723,9 +716,8 @@ def claimed(
     means = over_factors(scores)
     if claim.split == "oracle gap":
         oracle = over_factors(scores.assign(score=scores["oracle"]))
-        means = oracle.assign(
-            score=oracle["score"] - means["score"]
-        )[oracle["split"] == "test"].assign(split="oracle gap")
+        gap = oracle.assign(score=oracle["score"] - means["score"], split="oracle gap")
+        means = gap[oracle["split"] == "test"]
     found = pairs(means, *claim.comparison.split(" − "))
     return found.loc[
         (found["feature"] == claim.feature) & (found["split"] == claim.split),
@@ -891,14 +883,10 @@ def plot_answer(
                 ax.plot(
                     of["score"], [row] * len(of), "o", mfc="none", color=PART_COLOURS["iid"], ms=4, mew=0.8
                 )
-            read = shown[shown["reading"] == reading]
-            ax.plot(
-                read["score"], [row] * len(read), "o", color=colours.get(reading, PART_COLOURS["test"]), ms=5,
-                alpha=0.8
-            )
-            beyond = [
-                colours.get(reading, PART_COLOURS["test"])
-            ] * bool((read["score"] < left).any()) + ["black"] * bool(read["untrained"].mean() < left)
+            read, colour = shown[shown["reading"] == reading], colours.get(reading, PART_COLOURS["test"])
+            ax.plot(read["score"], [row] * len(read), "o", color=colour, ms=5, alpha=0.8)
+            beyond = [colour] * bool((read["score"] < left).any())
+            beyond += ["black"] * bool(read["untrained"].mean() < left)
             ax.scatter(
                 [left + 0.03 * (place + 1) for place in range(len(beyond))], [row] * len(beyond), s=14,
                 c=beyond, marker="<"
@@ -961,9 +949,8 @@ def answer_in_words(
         learnt = others[[reading for reading in others if not reading.startswith("random")]]
         if table["metric"].iloc[0] == "accuracy" and (by.mean() < chance + BARELY).all():
             oracle = table.groupby("reading")["oracle"].mean()
-            factor += f" (chance {chance:.2f}" + (
-                "" if oracle.isna().any() else f"; oracle probes {oracle.min():.2f} to {oracle.max():.2f}"
-            ) + ")"
+            told = "" if oracle.isna().any() else f"; oracle probes {oracle.min():.2f} to {oracle.max():.2f}"
+            factor += f" (chance {chance:.2f}{told})"
             said = f"After training read from nothing more than {BARELY:g} above chance"
         elif (soft > others.max(axis=1)).all():
             said = "Higher from the soft code than from all else, in every seed"

@@ -624,11 +624,8 @@ def gather(
                 pd.DataFrame({name: [value] * len(table) for name, value in told.items()}).join(table)
             )
             if (metrics := RunFolder(path).metrics_file).exists():
-                training.append(
-                    RunFolder(path).read_table(metrics).assign(
-                        cell=told["cell"]
-                    ).set_index("cell").reset_index()
-                )
+                steps = RunFolder(path).read_table(metrics).assign(cell=told["cell"])
+                training.append(steps.set_index("cell").reset_index())  # the cell stands first
     none = pd.DataFrame(columns=["cell", *KEYS, "seed", *COLUMNS]), pd.DataFrame(columns=["cell", "step"])
     whole = [
         pd.concat(tables, ignore_index=True) if tables else empty
@@ -775,9 +772,8 @@ def repeat_cells(
         raise ValueError(f"{folder} has no finished cell to repeat: run the study first")
     drawn = [done[i] for i in np.random.default_rng(draw_seed).permutation(len(done))[:n]]
     again = Path(again) / time.strftime("%Y%m%d-%H%M%S")
-    if (
-        failed := run_cells(drawn, again, again, workers, threads)[lambda about: about["state"] == "failed"]
-    ).size:
+    about = run_cells(drawn, again, again, workers, threads)
+    if (failed := about[about["state"] == "failed"]).size:
         raise ValueError(f"{failed['run'].iloc[0]} failed the second time: {failed['error'].iloc[0]}")
     rows, keys = [], ["step", "feature", "split", "factor", "metric"]
     for cell in drawn:
@@ -806,10 +802,8 @@ def images_of(cell: dict[str, Any]) -> int:
     config = configuration(cell)
     if cell["method"] == "pca":
         return 0
-    steps = (
-        steps_of(config, load_data(config)) if config["epochs"]
-        and not config["max_steps"] else config["max_steps"]
-    )
+    by_epochs = config["epochs"] and not config["max_steps"]
+    steps = steps_of(config, load_data(config)) if by_epochs else config["max_steps"]
     return steps * config["accumulate"] * config["train_batch_size"]
 
 
@@ -869,7 +863,7 @@ def restore(
     table is damaged, was made with other claims, or has cells that would be lost."""
     if not (out / "cells.csv").exists():
         return 0
-    # such as 0374158, which is no number
+    # read as text, even where one looks like a number, such as 0374158
     words = dict.fromkeys(("cell", "run", "git_commit", "sha256", "claims_sha256"), str)
     about = pd.read_csv(out / "cells.csv", dtype=words).set_index("run")
     by_name, done = {cell_name(cell): cell for cell in cells}, about[about["state"] == "done"]
@@ -892,7 +886,7 @@ def restore(
         }
         for name in missing:
             run, row = RunFolder(folder / name), done.loc[name].dropna()
-            # of these a cell's outcome says what they came to
+            # a cell's outcome says what source and threads came to: they stay
             options = {"cell", *configuration(by_name[name])} - {"source", "threads"}
             rows = tables["scores"][tables["scores"]["cell"] == row["cell"]]
             write_table(run.path / "table.csv", rows.assign(ridge=rows.get("ridge", np.nan))[COLUMNS])

@@ -93,16 +93,15 @@ def large_losses() -> list[Row]:
     together = lambda x: (torch.cov(x.T) - torch.diag(x.var(0))).square().sum() / 12
     standard = lambda x: (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
     correlation = standard(one).T @ standard(two) / 6
+    distance = lambda a, b: (2 - 2 * (unit(a) * unit(b.detach())).sum(1)).mean()
+    diagonal = correlation.diagonal()
+    beside = (correlation - torch.diag(diagonal)).square().sum()
+    spreads = spread(one) + spread(two)
     formulas = {
-        "byol": (
-            2 - 2 * (unit(one) * unit(two.detach())).sum(1)
-        ).mean() + (2 - 2 * (unit(two) * unit(one.detach())).sum(1)).mean(),
+        "byol": distance(one, two) + distance(two, one),
         "simclr": (contrast(one, two, [], 0.2) + contrast(two, one, [], 0.2)) / 2,
-        "barlow": 0.1 * ((1 - correlation.diagonal()).square().sum()
-                         + 0.0051 * (correlation - torch.diag(correlation.diagonal())).square().sum()),
-        "vicreg": 25 * (one - two).square().mean() + 25 * (
-            spread(one) + spread(two)
-        ) + together(one) + together(two),
+        "barlow": 0.1 * ((1 - diagonal).square().sum() + 0.0051 * beside),
+        "vicreg": 25 * (one - two).square().mean() + 25 * spreads + together(one) + together(two),
     }
     rows = []
     for name, by_hand in formulas.items():

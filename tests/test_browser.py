@@ -410,10 +410,9 @@ def test_the_page_computes_what_torch_does(site, browser, say, page_name, n):
         apart = np.abs(told["images"] - images)
         about = next((entry for entry in world["networks"] if entry["name"] == network), {})
         if about.get("hard"):  # the network says how likely each symbol is, and the code is the likeliest
-            told["codes"] = np.eye(about["n_symbols"])[
-                told["codes"].reshape(n, -1, about["n_symbols"]).argmax(2)
-            ].reshape(n, -1)
-        # its edges are rounded otherwise here and there
+            likeliest = told["codes"].reshape(n, -1, about["n_symbols"]).argmax(2)
+            told["codes"] = np.eye(about["n_symbols"])[likeliest].reshape(n, -1)
+        # the edges of MPI3D's images are rounded otherwise here and there
         assert apart.max() == 0 if network != "mpi3d" else (apart > 0).mean() < 1e-4
         same = (apart == 0).all(1)
         assert same.mean() > 0.5

@@ -121,18 +121,10 @@ def test_numbers_in_prose_stand_in_an_output_or_in_code(path):
     cells, there = nbformat.read(path, as_version=4).cells, set()
     for cell in cells:
         if cell.cell_type == "code":
-            data = [output.get("data", {}) for output in cell.outputs]
-            there |= numbers_in(
-                " ".join(
-                    [
-                        cell.source, *(output.get("text", "") for output in cell.outputs),
-                        *(
-                            each.get(kind, "") for each in data
-                            for kind in ("text/plain", "text/html", "text/markdown")
-                        )
-                    ]
-                )
-            )
+            kinds = ("text/plain", "text/html", "text/markdown")
+            texts = [cell.source, *(output.get("text", "") for output in cell.outputs)]
+            texts += [output.get("data", {}).get(kind, "") for output in cell.outputs for kind in kinds]
+            there |= numbers_in(" ".join(texts))
     missing = []
     for number in IN_PROSE.findall(
         " ".join(NOT_PROSE.sub("", cell.source) for cell in cells if cell.cell_type == "markdown")

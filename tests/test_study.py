@@ -101,9 +101,8 @@ def test_killed_in_the_middle_and_continued_gives_the_same_table(whole, grid, da
 def test_two_random_cells_computed_again_give_the_same_numbers(whole, grid, data):
     done = study(grid, data, whole, "--repeats", "2")
     table = pd.read_csv(whole / "study-tiny" / "repeated.csv")
-    assert len(table) == 2 and (
-        table["equal"] == table["scores"]
-    ).all() and (table["largest_difference"] == 0).all(), done
+    assert len(table) == 2, done
+    assert (table["equal"] == table["scores"]).all() and (table["largest_difference"] == 0).all(), done
 
 
 def test_a_study_goes_through_submitit(data, tmp_path, monkeypatch):
