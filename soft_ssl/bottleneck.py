@@ -65,11 +65,11 @@ def as_groups(
     n_symbols: int,  # V
 ) -> Tensor:  # `(B, L, V)`, at least float32
     "Reads each vector of a batch as groups. Raises `ValueError` if the width is not `n_groups * n_symbols`."
-    if x.ndim != 2 or x.shape[1] != n_groups * n_symbols:
+    width = n_groups * n_symbols
+    if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(
-            f"the bottleneck reads (batch, {n_groups * n_symbols}) = (batch, {n_groups} groups x "
-            f"{n_symbols}), "
-            f"but got {tuple(x.shape)}: give the layer before it {n_groups * n_symbols} outputs"
+            f"the bottleneck reads (batch, {width}) = (batch, {n_groups} groups x {n_symbols}), but got "
+            f"{tuple(x.shape)}: give the layer before it {width} outputs"
         )
     return x.to(torch.promote_types(x.dtype, torch.float32)).reshape(len(x), n_groups, n_symbols)
 

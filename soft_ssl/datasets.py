@@ -179,7 +179,7 @@ def build_file(
     if source == "rendered" and about.render is None:
         drawn = ", ".join(known for known, other in DATASETS.items() if other.render is not None)
         raise ValueError(f"{name} cannot be drawn, only fetched; what can be drawn is {drawn}")
-    # by a process that was killed
+    # whether a process that was killed has left something behind
     left = path.with_name(f".{path.name}.lock").exists() and os.access(path.parent, os.W_OK)
     if not path.exists() or left:
         with file_lock(path):

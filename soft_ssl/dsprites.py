@@ -183,11 +183,8 @@ def convert_original(
     factors: Factors = FACTORS,  # `FULL_FACTORS` keeps all 40 angles
 ) -> Path:  # `path`
     "Streams the original into a file. Raises `ValueError` if it is damaged or does not show dSprites."
-    if npz_shape(archive, "latents_classes") != (len(FULL_FACTORS), 6) or npz_shape(archive, "imgs") != (
-        len(FULL_FACTORS),
-        64,
-        64,
-    ):
+    n = len(FULL_FACTORS)
+    if npz_shape(archive, "latents_classes") != (n, 6) or npz_shape(archive, "imgs") != (n, 64, 64):
         raise ValueError(
             f"{archive} does not hold the {len(FULL_FACTORS):,} images of dSprites: fetch it again"
         )

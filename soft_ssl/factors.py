@@ -162,9 +162,10 @@ def write_factor_file(
     import h5py
 
     path, done, n = expand_user(path), 0, len(values)
-    with complete_file(path) as unfinished, h5py.File(unfinished, "w") as file, progress_bar(
-        path, n, disable=not show_progress
-    ) as bar:
+    with (
+        complete_file(path) as unfinished, h5py.File(unfinished, "w") as file,
+        progress_bar(path, n, disable=not show_progress) as bar,
+    ):
         check_room(unfinished, values.nbytes)
         describe(file, values, factors, name, source, sha256, stamp, folder)
         for chunk in chunks:

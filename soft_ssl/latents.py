@@ -95,8 +95,8 @@ def codes_of(
             )
         )
     read = (torch.cat(part).cpu().numpy() for part in zip(*parts))
-    # as pictures are shown
-    return Codes(np.asarray(rows), data.dataset.values[rows], images.permute(0, 2, 3, 1).numpy(), *read)
+    pictures = images.permute(0, 2, 3, 1).numpy()  # as they are shown
+    return Codes(np.asarray(rows), data.dataset.values[rows], pictures, *read)
 
 # %% ../nbs/03b_latents.ipynb #5555d209
 class Latents:
@@ -403,13 +403,8 @@ def plot_group(latents: Latents, group: int) -> Figure:
         )
         for _, images, _ in users
     ]
-    weights = np.concatenate(
-        [
-            part / np.abs(part).max().clip(1e-9)
-            for part in np.split(latents.weights, np.cumsum(probes.widths)[:-1], axis=-1)
-        ],
-        -1
-    )[group]
+    parts = np.split(latents.weights, np.cumsum(probes.widths)[:-1], axis=-1)
+    weights = np.concatenate([part / np.abs(part).max().clip(1e-9) for part in parts], -1)[group]
     signs = np.sign(np.arange(len(users)) - len(users) / 2 + 0.5)
     shown = np.stack(
         [

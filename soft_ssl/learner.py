@@ -503,10 +503,9 @@ class FiniteCheck(Callback):
         if finite is None:
             finite = bool(self.finite) and all(p.isfinite().all() for p in learner.method.parameters())
         if learner.agreed(not finite):
-            kept = (
-                f"; the checkpoint from before that is kept in {self.run.path}" if self.run is not None
-                and self.run.checkpoint_file.exists() else ""
-            )
+            kept = ""
+            if self.run is not None and self.run.checkpoint_file.exists():
+                kept = f"; the checkpoint from before that is kept in {self.run.path}"
             raise FloatingPointError(
                 f"the loss is not finite at or before step {learner.done}: try a lower lr or a higher "
                 f"tau{kept}"
@@ -589,8 +588,7 @@ class ProgressBar(Callback):
             self.warned = True
             self.bar.write(
                 f"step {learner.done}: the representation is collapsing (std of z {row['feature_std']:.2g}, "
-                "RankMe "
-                f"{row['rankme']:.1f}): try a lower lr, a larger batch or last_norm_proj",
+                f"RankMe {row['rankme']:.1f}): try a lower lr, a larger batch or last_norm_proj",
                 file=sys.stderr
             )
 
@@ -1016,11 +1014,8 @@ def check_fit(
     )
     processes = process_state().num_processes
     if batch_size < 2 or batch_size % processes or batch_size < 2 * processes:
-        raise ValueError(
-            "train_batch_size must be at least "
-            f"2{'' if processes == 1 else f' on each of {processes} processes, and a multiple of them'}, but "
-            f"is {batch_size}"
-        )
+        each = "" if processes == 1 else f" on each of {processes} processes, and a multiple of them"
+        raise ValueError(f"train_batch_size must be at least 2{each}, but is {batch_size}")
 
 
 def encoders_of(method: Objective) -> list[nn.Module]:
@@ -1041,14 +1036,9 @@ def mode_of(
     """The precision a method is trained in, and whether its encoders are compiled: under `auto` the fastest
     by a few timed steps. An encoder with kernels of its own is not compiled, as it would go without them."""
     device, encoders = process_state().device, encoders_of(method)
-    if (
-        compile == "auto"
-        and any(
-            part.uses_kernels(device) for encoder in encoders for part in encoder.modules()
-            if isinstance(part, CNN)
-        )
-    ):
-        # which is what timing came to on every machine so far, and compiling takes most of a minute
+    parts = [part for encoder in encoders for part in encoder.modules() if isinstance(part, CNN)]
+    if compile == "auto" and any(part.uses_kernels(device) for part in parts):
+        # timing came to the same on every machine so far, and compiling takes most of a minute
         compile = "off"
     return choose_mode(
         encoders, lambda: batches.first_views(0, device)[0], possible_modes(precision, compile, steps, device)
@@ -1143,14 +1133,14 @@ def fit(
         watching.append(Evaluation(evaluate, eval_every, final_eval_only, run, finite.check))
     if run is not None:
         watching.append(Checkpoints(run, seconds, finite.check, keep_best=evaluate is None))
+    tracking: dict[str, Any] = {}
+    if tracker != "none":
+        tracking = dict(log_with=tracker, project_dir=None if run is None else run.path)
     learner = Learner(
         method, batches,
         make_optimizer(method, optimizer, lr, wd, momentum, lars_eta, lars_clip, exclude_bias_norm),
         lambda step: scale * learning_rate(step, lr, warmup, steps, scheduler, min_lr), steps, accumulate,
-        mode.precision, seed, watching,
-        **(
-            {} if tracker == "none" else dict(log_with=tracker, project_dir=None if run is None else run.path)
-        ),
+        mode.precision, seed, watching, **tracking,
     )
     with using_threads(torch.get_num_threads() if threads == "default" else int(threads)):
         try:

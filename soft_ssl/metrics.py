@@ -121,9 +121,8 @@ def toposim(
         if len(rows) < 20:
             print(f"no images in {part}: it is left out")
             continue
-        pairs = rng.permutation(rows)[
-            : 2 * min(n_pairs, len(rows) // 2)
-        ]  # a pair is two neighbours of this list
+        n = 2 * min(n_pairs, len(rows) // 2)
+        pairs = rng.permutation(rows)[:n]  # a pair is two neighbours of this list
         batches = feature_batches(
             method, data, pairs, "no", 2 * max(1, test_batch_size // 2), f"pairs of {part}"
         )
@@ -140,15 +139,8 @@ def toposim(
                 "the codes hold NaN or infinity, of which no metric can be computed: is the checkpoint sound?"
             )
         for name in [name for name in told if name != "factors"]:
-            table.append(
-                (
-                    name,
-                    part,
-                    "all",
-                    "toposim",
-                    *correlation_interval(told["factors"], told[name], sample_seed),
-                )
-            )
+            interval = correlation_interval(told["factors"], told[name], sample_seed)
+            table.append((name, part, "all", "toposim", *interval))
     return pd.DataFrame(table, columns=["feature", "split", "factor", "metric", "score", "low", "high"])
 
 # %% ../nbs/03a_metrics.ipynb #9f1611b4
@@ -357,9 +349,8 @@ def dci(
     importance = np.zeros((shuffled.shape[1], len(kept)))
     score = np.full(values.shape[1], np.nan)
     for f, factor in enumerate(varied.T):
-        trees = (
-            GradientBoostingRegressor if kept[f] in numbers else GradientBoostingClassifier
-        )(**BOOSTING, random_state=seed)
+        kind = GradientBoostingRegressor if kept[f] in numbers else GradientBoostingClassifier
+        trees = kind(**BOOSTING, random_state=seed)
         if len(np.unique(factor[:half])) > 1:
             importance[:, f] = trees.fit(shuffled[:half], factor[:half]).feature_importances_
             score[kept[f]] = trees.score(shuffled[half:], factor[half:])

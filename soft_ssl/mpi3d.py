@@ -367,9 +367,8 @@ def check_pictures(
             f"the images are {images.dtype} {images.shape[1:]}, not 64x64 pixels of three colours"
         )
     index, vertical = np.arange(start, start + len(images) - 1), factors.sizes[-1]
-    pairs = np.flatnonzero(
-        index % vertical < vertical - 1
-    )  # the next image differs by one step of the last factor
+    # the next image differs by one step of the last factor
+    pairs = np.flatnonzero(index % vertical < vertical - 1)
     far = np.random.default_rng(0).permutation(len(images))
     pixels = images.astype(np.int16)
     beside = np.abs(pixels[pairs] - pixels[pairs + 1]).mean()

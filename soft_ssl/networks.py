@@ -138,8 +138,8 @@ def normalized_conv(
 ) -> Tensor:  # `(B, out_channels, H, W)`
     "`norm(conv(x))` in one convolution."
     weight, shift = folded(x, conv, norm)
-    # as a product of matrices, whose result has its channels last; the next loop adds the shift
     if torch.compiler.is_compiling():
+        # as a product of matrices, whose result has its channels last; the next loop adds the shift
         product = F.linear(patches_3x3(x), weight)
         return (product + shift.to(product.dtype)).permute(0, 3, 1, 2)
     return F.conv2d(x, weight.view_as(conv.weight), shift, padding=1)

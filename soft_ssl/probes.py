@@ -446,13 +446,11 @@ class BoostingProbes(Probes):
         for factor in self.factors.names:
             y = self.target(values, factor)
             kind = HistGradientBoostingClassifier if factor in self.classes else HistGradientBoostingRegressor
-            few = len(np.unique(y)) == 1  # nothing to tell apart
-            self.probes[factor] = (
-                y[0] if few
-                else kind(
-                    max_iter=self.rounds, min_samples_leaf=5, early_stopping=False, random_state=0
-                ).fit(x, y)
-            )
+            if len(np.unique(y)) == 1:  # nothing to tell apart
+                self.probes[factor] = y[0]
+                continue
+            trees = kind(max_iter=self.rounds, min_samples_leaf=5, early_stopping=False, random_state=0)
+            self.probes[factor] = trees.fit(x, y)
         return self
 
     def predict(
@@ -640,13 +638,14 @@ def score_probes(
             "ridge 0 chooses the penalty on val, which has no images: give the penalty, or hold out fewer "
             "factors' combinations (dataset_K)"
         )
-    for features, values in feature_batches(
-        method, data, scored["val"], norm_feats, test_batch_size, "choosing penalties"
-    ) if undecided else ():
-        for name, probe in undecided:
-            probe.compare(features[name], values)
-    for _, probe in undecided:
-        probe.choose()
+    if undecided:
+        for features, values in feature_batches(
+            method, data, scored["val"], norm_feats, test_batch_size, "choosing penalties"
+        ):
+            for name, probe in undecided:
+                probe.compare(features[name], values)
+        for _, probe in undecided:
+            probe.choose()
     table = []
     for part, rows in scored.items():
         if len(rows) < 2:
@@ -674,20 +673,12 @@ def score_probes(
                     "feature": name, "split": part, "factor": factor,
                     "metric": "accuracy" if is_class else "r2", "chance": 1 / n_values if is_class else 0.0
                 }
-                table.append(
-                    row | {"oracle": np.nan} | scores
-                    | (
-                        {"ridge": fitted.chosen[factor]} if isinstance(fitted, RidgeProbes)
-                        and fitted.chosen else {}
-                    )
-                )
-    return pd.DataFrame(
-        table,
-        columns=[
-            "feature", "split", "factor", "metric", "chance", "score", "oracle",
-            *(["ridge"] if undecided else [])
-        ]
-    )
+                row |= {"oracle": np.nan} | scores
+                if isinstance(fitted, RidgeProbes) and fitted.chosen:
+                    row["ridge"] = fitted.chosen[factor]
+                table.append(row)
+    columns = ["feature", "split", "factor", "metric", "chance", "score", "oracle"]
+    return pd.DataFrame(table, columns=columns + (["ridge"] if undecided else []))
 
 
 def linear_probe(
@@ -799,11 +790,8 @@ def plot_probes(
     )
     for row, feature in zip(axes, features):
         for ax, part in zip(row, parts):
-            shown = evaluations[
-                (
-                    evaluations["feature"] == feature
-                ) & (evaluations["split"] == part) & evaluations["step"].isin(steps)
-            ]
+            here = (evaluations["feature"] == feature) & (evaluations["split"] == part)
+            shown = evaluations[here & evaluations["step"].isin(steps)]
             sns.barplot(
                 shown.assign(network=shown["step"].map(names)), x="factor", y="score", hue="network",
                 order=factors, hue_order=[*names.values()], ax=ax, legend=False

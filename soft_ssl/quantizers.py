@@ -163,9 +163,8 @@ class LFQ(Quantizer):
         of_each, of_all = (
             -(p * p.clamp_min(1e-12).log()).sum(-1).mean() for p in (probs, gathered(probs).mean(0))
         )
-        return self.entropy_weight * (
-            of_each - self.diversity * of_all
-        ) + self.beta * F.mse_loss(z, chosen.detach())
+        entropy_loss = self.entropy_weight * (of_each - self.diversity * of_all)
+        return entropy_loss + self.beta * F.mse_loss(z, chosen.detach())
 
 
 class BSQ(LFQ):

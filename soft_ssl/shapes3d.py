@@ -62,11 +62,8 @@ def distance(
     if shape == "sphere":
         return points.norm(dim=1) - 1
     if shape == "capsule":
-        above = points - points * points.new_tensor([0, 0, 1]) + points.new_tensor([0, 0, 1]) * (
-            points[:, 2:].abs() - 0.4
-        ).clamp_min(
-            0
-        )
+        up = points.new_tensor([0, 0, 1])
+        above = points - points * up + up * (points[:, 2:].abs() - 0.4).clamp_min(0)
         return above.norm(dim=1) - 0.6
     if shape == "cube":
         beyond = points.abs() - 0.8

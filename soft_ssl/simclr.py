@@ -62,9 +62,8 @@ class SimCLR(Method):
     ) -> Tensor:  # scalar, at least 0
         """Each view's query has to find the key of the other view; mean of both directions. In training mode
         the keys then enter the queue."""
-        # keys of the other view
         queries = [gathered(query) for query in predicted[:2]]
-        keys = [gathered(target) for target in targets[::-1]]
+        keys = [gathered(target) for target in targets[::-1]]  # of the other view
         one, other = (contrastive_loss(q, k, self.queue, self.temperature) for q, k in zip(queries, keys))
         if self.training and self.queue_size:
             new = at_least_float32(torch.cat(keys).detach())

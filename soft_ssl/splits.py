@@ -208,8 +208,8 @@ def draw_held_out(
     there, rng = np.array(list(combinations)), np.random.default_rng(seed)
     order = rng.permutation(len(there))
     columns = [np.unique(column, return_inverse=True)[1] for column in there[order].T]
-    # a few combinations that show every value
-    unseen, cover = [np.ones(column.max() + 1, bool) for column in columns], []
+    unseen = [np.ones(column.max() + 1, bool) for column in columns]
+    cover: list[int] = []  # a few combinations that show every value
     while any(values.any() for values in unseen):
         cover.append(int(np.sum([values[column] for values, column in zip(unseen, columns)], 0).argmax()))
         for values, column in zip(unseen, columns):
@@ -321,15 +321,9 @@ class Split:
             "" if self.rule in ("bands", "quarters")
             else f"{self.rule} {'along' if len(self.factors) == 1 else 'over'} {', '.join(self.factors)}"
         )
-        return ", ".join(
-            filter(
-                None,
-                [
-                    along, f"K={self.K}" if self.rule != "list" else "",
-                    f"turn {self.turn}" if self.turn else ""
-                ]
-            )
-        )
+        seen = "" if self.rule == "list" else f"K={self.K}"
+        turn = f"turn {self.turn}" if self.turn else ""
+        return ", ".join(filter(None, [along, seen, turn]))
 
     def grid(
         self,
@@ -344,12 +338,8 @@ class Split:
         sizes = [factors.periods[factors.names.index(name)] for name in self.factors]
         cells = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), -1)
         if self.rule == "list":
-            which = [
-                np.array(
-                    [(cells == cell).all(1) for cell in part]
-                ).any(0) if part else np.zeros(len(cells), bool)
-                for part in (self.val, self.test)
-            ]
+            named = [np.array([(cells == cell).all(1) for cell in part]) for part in (self.val, self.test)]
+            which = [found.any(0) if len(found) else np.zeros(len(cells), bool) for found in named]
             if which[0].sum() + which[1].sum() < len(self.val + self.test):
                 raise ValueError(
                     f"the split {self} names a combination that is not there: there are "
@@ -369,10 +359,8 @@ class Split:
                 )
             part = rule.assign(cells, sizes, self.K, self.turn)
         for column, name in enumerate(self.factors):
-            if (
-                name in factors.classes
-                and (hidden := sorted(set(cells[:, column]) - set(cells[part == TRAIN][:, column])))
-            ):
+            hidden = sorted(set(cells[:, column]) - set(cells[part == TRAIN][:, column]))
+            if hidden and name in factors.classes:
                 raise ValueError(
                     f"{self.title or self} shows training no image of {name} {', '.join(map(str, hidden))}: "
                     "no probe can name it; "
@@ -515,15 +503,12 @@ def confounding(
     told = {}
     for asked in range(len(names)):
         own = entropy_of(seen[:, [asked]], weights)
-        others = {name: [column] for column, name in enumerate(names) if column != asked} | {
-            "together": [column for column in range(len(names)) if column != asked]
-        }
-        told[names[asked]] = {
-            name: (
-                own + entropy_of(seen[:, by], weights) - entropy_of(seen[:, [asked, *by]], weights)
-            ) / own if own and by else 0.0
-            for name, by in others.items()
-        }
-    return pd.DataFrame(told).T.reindex(
-        index=names, columns=[*names, "together"]
-    ).rename_axis("asked for").clip(lower=0)
+        others = {name: [column] for column, name in enumerate(names) if column != asked}
+        others["together"] = [column for column in range(len(names)) if column != asked]
+        told[names[asked]] = dict.fromkeys(others, 0.0)
+        for name, by in others.items():
+            if own and by:
+                shared = own + entropy_of(seen[:, by], weights) - entropy_of(seen[:, [asked, *by]], weights)
+                told[names[asked]][name] = shared / own
+    table = pd.DataFrame(told).T.reindex(index=names, columns=[*names, "together"])
+    return table.rename_axis("asked for").clip(lower=0)

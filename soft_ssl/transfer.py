@@ -132,10 +132,9 @@ class FrozenBackbone:
         self.embedder: nn.Module | None = None if student is None else student.embedder.eval()
         self.bottleneck: Bottleneck | None = None if student is None else student.bottleneck.eval()
         self.cache, self.workers, self.device = cache, workers, next(method.parameters()).device
-        all_of_them = isinstance(data.dataset, LabelledPictures)
-        sizes = {
-            part: 0 if all_of_them else n_sub_test for part in PARTS
-        } | {"train": 0 if all_of_them else n_sub_train}
+        sizes = dict.fromkeys(PARTS, n_sub_test) | {"train": n_sub_train}
+        if isinstance(data.dataset, LabelledPictures):
+            sizes = dict.fromkeys(sizes, 0)  # all of them
         self.rows = {part: data.rows(part, n, labelled=True) for part, n in sizes.items()}
         self.parts = [part for part in PARTS if len(self.rows[part])]
         self.read: dict[str, Features] = {}  # by part, as far as they were asked for
@@ -183,10 +182,9 @@ class FrozenBackbone:
 
     def width(self, tau: float | None) -> int:
         "Numbers an image that are read at this temperature."
-        return (
-            self.features("train").encoded.shape[1] if tau is None
-            or self.bottleneck is None else self.bottleneck.out_features
-        )
+        if tau is None or self.bottleneck is None:
+            return self.features("train").encoded.shape[1]
+        return self.bottleneck.out_features
 
     @torch.no_grad()
     def at(
@@ -444,18 +442,16 @@ def fit_linear(
                         cell, grid.weight[:, g].cpu().clone(), grid.bias[g].cpu().clone(), score
                     )
     chosen = {probe.cell for probe in best.values()}
-    return (
-        frozen,
-        frozen.scored(
-            [row | {"chosen": Cell(*(row[name] for name in Cell._fields)) in chosen} for row in table]
-        ),
-        best
-    )
+    rows = [row | {"chosen": Cell(*(row[name] for name in Cell._fields)) in chosen} for row in table]
+    return frozen, frozen.scored(rows), best
 
 
 @delegates(fit_linear)
-# columns feature, tau, lr, l1, l2, split, factor, metric, chance, score, acc@5, chosen
-def linear(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:
+def linear(
+    method: HasFeatures,
+    data: SplitData,
+    **kwargs: Any,  # options of `fit_linear`
+) -> pd.DataFrame:  # columns feature, tau, lr, l1, l2, split, factor, metric, chance, score, acc@5, chosen
     "Linear evaluation over a grid, chosen on a held-back part of the training images."
     return fit_linear(method, data, **kwargs)[1]
 
@@ -491,8 +487,11 @@ def plot_linear(
 
 # %% ../nbs/03c_transfer.ipynb #a8fbe7d4
 @delegates(fit_linear)
-# columns feature, train_tau, read_tau, lr, l1, l2, split, factor, metric, chance, score, acc@5
-def tau_transfer(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:
+def tau_transfer(
+    method: HasFeatures,
+    data: SplitData,
+    **kwargs: Any,  # options of `fit_linear`
+) -> pd.DataFrame:  # as `linear` without chosen; train_tau and read_tau in place of tau
     """The chosen probe of each temperature, read at every temperature. Raises `ValueError` if there is no
     code."""
     if not FrozenBackbone(method, data).has_code:
@@ -570,8 +569,11 @@ def mask(
 
 
 @delegates(fit_linear)
-# columns feature, tau, k, split, factor, metric, chance, score, acc@5
-def top_k(method: HasFeatures, data: SplitData, **kwargs: Any) -> pd.DataFrame:
+def top_k(
+    method: HasFeatures,
+    data: SplitData,
+    **kwargs: Any,  # options of `fit_linear`
+) -> pd.DataFrame:  # columns feature, tau, k, split, factor, metric, chance, score, acc@5
     "The chosen probes when they read only their K most informative numbers, K doubling up to all."
     frozen, _, best = fit_linear(method, data, **kwargs)
     table: list[dict[str, Any]] = []
@@ -862,15 +864,13 @@ class OnlineProbes(nn.Module):
             read[f"tau{tau:g}"] = code.flatten(1)
             metrics[f"entropy_given_x_tau{tau:g}"] = entropy(code).mean()
         targets = dict(zip(self.sizes, labels.view(len(labels), -1).T))
-        for ((name, x), (factor, target)), classifier in zip(
-            product(read.items(), targets.items()), self.classifiers
-        ):
+        pairs = product(read.items(), targets.items())
+        for ((name, x), (factor, target)), classifier in zip(pairs, self.classifiers):
             count = (target >= 0).sum().clamp_min(1)
             target = target.where(target >= 0, -1)
             outputs = classifier(x)
-            metrics[
-                f"probe_{name}" if len(targets) == 1 else f"probe_{factor}_{name}"
-            ] = (outputs.detach().argmax(1) == target).sum() / count
+            metric = f"probe_{name}" if len(targets) == 1 else f"probe_{factor}_{name}"
+            metrics[metric] = (outputs.detach().argmax(1) == target).sum() / count
             losses.append(F.cross_entropy(outputs, target, reduction="sum", ignore_index=-1) / count)
         return torch.stack(losses).sum(), metrics
 

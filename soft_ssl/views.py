@@ -28,8 +28,7 @@ def uniform(
 
 def take_pixels(
     images: Tensor,  # uint8 `(B, C, H, W)`
-    # whole numbers, broadcasts to `(B, H, W)`: the row that each pixel of the view is copied from
-    rows: Tensor,
+    rows: Tensor,  # whole numbers, broadcasts to `(B, H, W)`: where each pixel of the view is copied from
     columns: Tensor,  # likewise
 ) -> Tensor:  # uint8 `(B, C, H, W)`; black where the row or column lies outside
     "Copies each pixel of the view from a place in its image."
