@@ -198,8 +198,8 @@ def add_options(
     }
     for option in options.values():
         group, default = groups[option.component], argparse.SUPPRESS if keep else option.default
-        default = "none" if option.default == "" else option.default
-        about = f"{option.help} (default: {default})".replace("%", "%%")
+        by_default = "none" if option.default == "" else option.default
+        about = f"{option.help} (default: {by_default})".replace("%", "%%")
         if option.kind is bool:
             negative = f"--no_{option.name}"
             group.add_argument(f"--{option.name}", action="store_true", default=default, help=about)
