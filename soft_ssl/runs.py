@@ -144,6 +144,8 @@ def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str,
         raise
     except Exception as error:  # torch.load raises whatever its reader came across
         reason = str(error).split("\n")[0][:120]
+        if reason.startswith("Weights only load failed"):
+            reason = "it holds something else than tensors and plain values, which might run a program"
         raise ValueError(
             f"{file} is damaged or no checkpoint ({reason}): train again without --reload"
         ) from error
