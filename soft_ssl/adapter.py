@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .bottleneck import check_at_least
-from .experiment import method_class
+from .experiment import NAMED_DEFAULTS, method_class
 from .learner import ImageBatches, ImageRows, own_part, stream_seed
 from .method import Method, Progress, make_parts
 from .networks import Encoder, InputNorm
@@ -122,7 +122,8 @@ def adapter(
     cls = method_class(method)
     torch.manual_seed(seed)
     student, predictor = make_parts(
-        (1, 1, 1), [0.0], [1.0], encoder=StandardizedFeatures(features), **cls.part_defaults | parts
+        (1, 1, 1), [0.0], [1.0], encoder=StandardizedFeatures(features),
+        **cls.part_defaults | NAMED_DEFAULTS.get(method, {}) | parts
     )
     return cls(student, predictor, **options or {})
 

@@ -74,10 +74,9 @@ def main(
         return 0
     if words[0] not in COMMANDS:
         return say(f"{words[0]!r} is not a command: {suggestion(words[0], list(COMMANDS))}")
-    from soft_ssl import commands
-    from soft_ssl.devices import out_of_memory
-
     try:
+        from soft_ssl import commands  # heavy, and a Ctrl-C may come meanwhile
+
         commands.COMMANDS[words[0]](words[1:])
         return 0
     except KeyboardInterrupt as interruption:
@@ -87,6 +86,8 @@ def main(
             traceback.print_exc()
         return say(one_line(error))
     except (RuntimeError, ImportError) as error:
+        from soft_ssl.devices import out_of_memory
+
         if not out_of_memory(error):
             raise
         return say(

@@ -399,7 +399,7 @@ def evaluate_command(words: list[str]) -> None:
         parser.error(f"{printable(run.path)} is a run of {config.get('method')}, not of {method}")
     scores = evaluate(evaluation=find_evaluation(name), **args)
     print_evaluation(scores, name, f"{run_title(config)}, {args['checkpoint']} checkpoint")
-    table = evaluation_file(run, find_evaluation(name), args.get("factor", ""))
+    table = evaluation_file(run, find_evaluation(name), args.get("factor", ""), args["checkpoint"])
     figure = table.with_suffix(".png")
     print(f"table: {printable(table)}" + f"\nfigure: {printable(figure)}" * figure.exists())
 

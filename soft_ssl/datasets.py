@@ -241,9 +241,10 @@ class SplitData(NamedTuple):
     @property
     def title(self) -> str:
         "Name, source and, where combinations are held back, the split: for tables and plots."
-        return f"{self.dataset.name} ({self.dataset.source})" + (
-            f", {self.split.title}" if self.split and self.split.title else ""
-        )
+        about, split = DATASETS.get(self.dataset.name), self.split
+        usual = about is not None and split == about.split.at(split.K, split.turn) if split else False
+        parts = [split.short_title if usual else split.title] if split else []
+        return ", ".join([f"{self.dataset.name} ({self.dataset.source})", *parts])
 
     def rows(
         self,

@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .bottleneck import others_wait
 from .files import cache_folder, complete_file
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def seconds_a_step(
     for _ in range(3):
         start = time.perf_counter()
         for number, encoder in enumerate(copies):
-            with autocast(), torch.no_grad() if number else nullcontext():
+            with autocast(), others_wait(), torch.no_grad() if number else nullcontext():
                 z = encoder(images)
             if not number:
                 z.float().square().mean().backward()
@@ -183,23 +184,29 @@ def mode_seconds(
     "Seconds a step in each mode; measured once and then remembered in the user's cache."
     about = [
         processor(), torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(),
-        str(encoders[0]), list(images.shape), len(encoders)
+        str(encoders[0]), list(images.shape), len(encoders),
+        [
+            uses_kernels(images.device) for part in encoders[0].modules()
+            if (uses_kernels := getattr(part, "uses_kernels", None))
+        ]
     ]
     key, file = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16], cache_folder() / "modes.json"
     try:
-        kept = json.loads(file.read_text())
-        known = {name: float(seconds) for name, seconds in kept[key].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        kept = dict(json.loads(file.read_text()))
+        known = {name: float(seconds) for name, seconds in kept.get(key, {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         kept, known = {}, {}
-    if {mode.name for mode in modes} <= known.keys():
-        return {mode.name: known[mode.name] for mode in modes}
     for mode in modes:
+        if mode.name in known:
+            continue
         best = min(known.values(), default=math.inf)
         # compiling takes a minute
         hopeless = mode.compile and known.get(Mode(mode.precision, False).name, 0) > 3 * best
         known[mode.name] = math.inf if hopeless else seconds_a_step(encoders, images, mode, best)
-    with suppress(OSError), complete_file(file) as unfinished:
-        unfinished.write_text(json.dumps((kept if isinstance(kept, dict) else {}) | {key: known}) + "\n")
+    lasting = {name: seconds for name, seconds in known.items() if seconds < math.inf}  # a compiler may come
+    if kept.get(key) != lasting:
+        with suppress(OSError), complete_file(file) as unfinished:
+            unfinished.write_text(json.dumps(kept | {key: lasting}) + "\n")
     return {mode.name: known[mode.name] for mode in modes}
 
 

@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -52,10 +53,10 @@ __all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMP
            'method_class', 'bottleneck_options', 'data_sources', 'method_options', 'Range', 'range_of', 'check_options',
            'decides', 'data_word', 'run_name', 'run_title', 'save_figures', 'full_config', 'options_of_config',
            'by_component', 'build_method', 'load_data', 'make_batches', 'about_data', 'steps_of', 'resolve',
-           'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'run_folder', 'may_change', 'begun',
-           'is_finished', 'estimated_time', 'train', 'train_in', 'read_run_config', 'run_config', 'load_run_data',
-           'load_pretrained', 'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of', 'all_runs',
-           'sortable_page', 'Job', 'submit']
+           'threads_here', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'run_folder',
+           'may_change', 'begun', 'is_finished', 'estimated_time', 'train', 'train_in', 'read_run_config', 'run_config',
+           'load_run_data', 'load_pretrained', 'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of',
+           'all_runs', 'sortable_page', 'Job', 'submit']
 
 # %% ../nbs/04_experiment.ipynb #b471ae67
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
@@ -420,8 +421,10 @@ def full_config(
     options = method_options(method, **shaping)
     if unknown := set(chosen) - set(options):
         raise ValueError(f"{method} has no option {min(unknown)}; it has {', '.join(sorted(options))}")
+    # whoever counts in epochs does not mean the default number of steps
+    in_epochs = {"max_steps": 0} if chosen.get("epochs") else {}
     config = {"method": method} | check_options(
-        {name: option.default for name, option in options.items()} | chosen, options, method
+        {name: option.default for name, option in options.items()} | in_epochs | chosen, options, method
     )
     numbers("taus", config["taus"] or "1")
     find_evaluations(config["evaluations"])
@@ -516,10 +519,18 @@ def resolve(
 ) -> dict[str, str]:  # precision, compile and threads
     "What `auto` comes to on this machine."
     mode = mode_of(built, batches, config["precision"], config["compile"], steps)
+    return mode.options | threads_here(config, built, batches, mode.precision)
+
+
+def threads_here(
+    config: dict[str, Any],  # every option of the method
+    built: Method,
+    batches: ImageBatches | PictureBatches,
+    precision: str,  # that is computed in
+) -> dict[str, str]:  # `threads` alone
+    "What `threads` comes to on this machine."
     example = lambda: batches.first_views(0, process_state().device)[0]
-    return mode.options | {
-        "threads": choose_threads(config["threads"], encoders_of(built), example, mode.precision)
-    }
+    return {"threads": choose_threads(config["threads"], encoders_of(built), example, precision)}
 
 # %% ../nbs/04_experiment.ipynb #225c241e
 def probe_scores(method: HasFeatures, data: SplitData, config: dict[str, Any], run_id: str) -> pd.DataFrame:
@@ -686,7 +697,7 @@ def train(
     config = full_config(method, chosen)
     if debug:
         config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
-    run = run_folder(root_path, exp_name, run_id or run_name(config))
+    run = run_folder(root_path, exp_name, run_id or run_name(config) + "-debug" * debug)
     before = begun(run, config, may_change(config), reload)  # refused before any data is drawn
     state = process_state()
     check_data_path(config["dataset"], config["data_path"])
@@ -719,11 +730,23 @@ def train_in(
             "trained on: give another --run_id"
         )
     if probe and is_finished(run, steps_of(config, data), figures):
+        options = options_of_config(config)
+        for name in sorted(may_change(config) & set(config)):
+            if options[name].component == "evaluation" and before.get(name) != config[name]:
+                print(
+                    f"{printable(run.path)} is finished, so {name} changes nothing: `soft-ssl evaluate` "
+                    "reads it with other options",
+                    file=sys.stderr
+                )
         return
     built = build_method(config, data.dataset.image_shape, data.statistics())
     batches = make_batches(config, data, image_memory)
     # what `auto` came to at the first start
     resolved = before.get("resolved") or resolve(config, built, batches, steps_of(config, data))
+    if before and config["threads"] != before.get("threads"):
+        resolved |= threads_here(config, built, batches, resolved["precision"])
+    if before and (done := run.load_checkpoint()["step"]) > steps_of(config, data):
+        config = config | {"max_steps": done}  # steps that are done are not taken back
     state.wait_for_everyone()  # all have looked before anything is written
     if state.is_main_process:
         if not before:
@@ -857,17 +880,18 @@ def evaluate(
     **chosen: Any,  # options of the evaluation, in place of the run's, or else of its own defaults
 ) -> pd.DataFrame:  # columns run, feature, split, factor, metric, score, and those of the evaluation
     """Evaluates a run's checkpoint and writes table and, where there is one, figure into its folder:
-    `probes.csv` for the linear probe, else by the evaluation's name."""
+    `probes.csv` for the linear probe, else by the evaluation's name, with `_best` behind it for the best
+    checkpoint."""
     options = options_of(evaluation)
     check_options(chosen, options, evaluation.__name__)
     method, data, config = load_run(run_path, data_path, checkpoint)
     run = RunFolder(run_path)
-    kept = {"cache": str(RunFolder(run_path).path / "features")} if "cache" in options else {}
+    kept = {"cache": str(run.path / "features")} if "cache" in options else {}
     scores = evaluation(
         method.to(process_state().device), data, **kept | evaluation_options(evaluation, config) | chosen
     )
     scores.insert(0, "run", run.path.resolve().name)
-    file = evaluation_file(run, evaluation, chosen.get("factor", ""))
+    file = evaluation_file(run, evaluation, chosen.get("factor", ""), checkpoint)
     run.write_scores(file, scores)
     if evaluation.__name__ in PLOTS:
         import matplotlib.pyplot as plt
@@ -883,12 +907,11 @@ def evaluation_file(
     run: RunFolder,
     evaluation: Callable[..., pd.DataFrame],
     factor: str = "",  # that was asked for, if any was
+    checkpoint: str = "last",  # last or best
 ) -> Path:
     "Where an evaluation's table stands."
-    return (
-        run.probes_file if evaluation is linear_probe
-        else run.path / f"{evaluation.__name__}{'_' * bool(factor)}{factor}.csv"
-    )
+    name = run.probes_file.stem if evaluation is linear_probe else evaluation.__name__
+    return run.path / f"{name}{'_' * bool(factor)}{factor}{'_best' * (checkpoint == 'best')}.csv"
 
 # %% ../nbs/04_experiment.ipynb #2cf6e2cd
 def repeat(
@@ -960,10 +983,11 @@ def all_runs(
     split: str = "test",  # part that they are on: iid, val or test
     html: str = "",  # file to write the table to as well, as a page that is sorted by a click
 ) -> pd.DataFrame:  # a row for each run: run, state, the options that differ, a score for each factor
-    "Every run in a folder. Raises `FileNotFoundError` if there is none."
+    """Every run in a folder. Raises `FileNotFoundError` if there is none, `ValueError` if none has such
+    scores."""
     import pandas as pd
 
-    top, rows = expand_user(root_path), []
+    top, rows, read_of = expand_user(root_path), [], set()
     options: list[dict[str, Any]] = []
     for file in sorted(top.rglob("config.json")):
         run = RunFolder(file.parent)
@@ -982,6 +1006,7 @@ def all_runs(
         options.append({name: value for name, value in config.items() if name not in NOT_SHOWN})
         if scores is not None:
             shown = scores[(scores["feature"] == feature) & (scores["split"] == split)]
+            read_of |= {f"{one} on {part}" for one, part in zip(scores["feature"], scores["split"])}
             for read in shown.itertuples():
                 what = "R²" if read.metric == "r2" else f"accuracy, chance {read.chance:.2f}"
                 row[f"{read.factor} ({what})"] = read.score
@@ -990,6 +1015,8 @@ def all_runs(
         raise FileNotFoundError(
             f"there is no run in {top}: `soft-ssl train` makes one there, or give another --root_path"
         )
+    if read_of and f"{feature} on {split}" not in read_of:
+        raise ValueError(f"no run has scores of {feature} on {split}: there are {', '.join(sorted(read_of))}")
     chosen = pd.DataFrame(options)
     readable = chosen[[bool(one) for one in options]]
     differ = [name for name in chosen if readable[name].astype(str).nunique(dropna=False) > 1]

@@ -257,7 +257,10 @@ class FactorDataset:
 
         self.path = expand_user(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"there is no file {printable(self.path)}: `soft-ssl download` makes it")
+            raise FileNotFoundError(
+                f"there is no file {printable(self.path)}: check the path, or make it (`soft-ssl download`, "
+                "`from_arrays`, `from_folder`)"
+            )
         try:
             with h5py.File(self.path) as file:
                 check_tables(file)

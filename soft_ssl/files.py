@@ -508,8 +508,7 @@ def find_named(
         raise ValueError(
             f"{option} must be one of {', '.join(known)}, or the import path of one, but is {name!r}"
         )
-    here = os.getcwd()
-    sys.path.append(here)
+    before, sys.path = sys.path, [*sys.path, os.getcwd()]
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
@@ -517,7 +516,7 @@ def find_named(
             f"{option} {name} cannot be imported ({error}): is its module installed, or in this folder?"
         ) from error
     finally:
-        sys.path.remove(here)
+        sys.path = before
     kind = kind or base_of(next(iter(known.values())))
     if not (issubclass(found, kind) if isinstance(found, type) else isinstance(found, kind)):
         raise ValueError(f"{option} {name} is no {kind.__name__}")

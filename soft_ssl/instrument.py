@@ -98,6 +98,7 @@ def scores_in_words(
     parts = [
         f"{factor} {scores[factor, 'iid']:.2f} and {scores[factor, 'test']:.2f} (chance {chance[factor]:.2f})"
         for factor in dict.fromkeys(scores.index.get_level_values(0))
+        if (factor, "iid") in scores and (factor, "test") in scores
     ]
     if not parts:
         return ""

@@ -23,8 +23,7 @@ from .bottleneck import entropy
 from .datasets import SplitData, draw_rows, value_names
 from .experiment import load_run, run_title
 from .factors import ImageData
-from .splits import Splits
-from .metrics import factor_distance, information, usage
+from .metrics import factor_distance, groups_of, information
 from .probes import METRIC_WORDS, RidgeProbes, linear_probe
 from .runs import RunFolder, load_strict, load_weights, save_weights, weights_checksum
 from .learner import ImageBatches, fit
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MARK', 'SHOWN_GROUPS', 'QUANTILES', 'SHOWN_IMAGES', 'SHOWN_SYMBOLS', 'DECODER_BATCH', 'DECODER_LR', 'DECODER_DECAY',
-           'Codes', 'is_hard', 'codes_of', 'Latents', 'rows_at', 'part_of', 'open_latents', 'changed', 'standardized',
-           'draw_code', 'plot_codes', 'Traversal', 'traverse', 'plot_traversal', 'best_users', 'plot_group', 'edited',
-           'nearest', 'Decoder', 'Decoding', 'fit_decoder', 'save_decoder', 'load_decoder', 'decoder_of', 'overlap',
+           'Codes', 'is_hard', 'codes_of', 'Latents', 'rows_at', 'open_latents', 'changed', 'standardized', 'draw_code',
+           'plot_codes', 'Traversal', 'traverse', 'plot_traversal', 'best_users', 'plot_group', 'edited', 'nearest',
+           'Decoder', 'Decoding', 'fit_decoder', 'save_decoder', 'load_decoder', 'decoder_of', 'overlap',
            'decoder_errors', 'telling_edits', 'plot_edits', 'History', 'history', 'plot_history']
 
 # %% ../nbs/03b_latents.ipynb #7aafc4aa
@@ -171,17 +170,6 @@ def rows_at(
             np.argmin(factor_distance(dataset.values, np.broadcast_to(v, dataset.values.shape), factors))
             for v in values
         ]
-    )
-
-
-def part_of(data: SplitData, row: int) -> str:
-    "Which part of the split a row is in."
-    return next(
-        (
-            part for part, rows in zip(Splits._fields, data.splits)
-            if row in rows[rows.searchsorted(row) :][:1]
-        ),
-        "left out"
     )
 
 
@@ -738,10 +726,8 @@ def history(
             shares.append(
                 (codes[-1].symbols[..., None] == np.arange(codes[-1].probabilities.shape[2])).mean(0)
             )
-            row |= {
-                "entropy_given_x": float(entropy(torch.from_numpy(codes[-1].probabilities)).mean()),
-                "symbols_used": float(usage(codes[-1].symbols, shares[-1].shape[1])[1].mean())
-            }
+            of_code = groups_of(method, data, rows, 256)[2]
+            row |= {name: of_code[name] for name in ("entropy_given_x", "symbols_used")}
         table.append(row)
     return History(
         run_title(config), [*run.snapshots()], codes, np.array(shares), pd.DataFrame(table).set_index("step"),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .bottleneck import check_at_least, gathered, n_processes, own_part
+from .bottleneck import check_at_least, gathered, n_processes, others_wait, own_part
 from soft_ssl.devices import (
     Mode, choose_mode, choose_threads, compile_encoders, ignore_signals, keep_memory, oom_advice,
     out_of_memory, possible_modes, process_state, release_memory, stop_signal, using_threads,
@@ -43,9 +43,9 @@ __all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SETTLING_
            'SAVING_SHARE', 'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'LabelledPictures',
            'Views', 'PictureBatches', 'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal',
            'FiniteCheck', 'Metrics', 'ProgressBar', 'in_notebook', 'plot_metrics', 'LivePlot', 'settle_norms',
-           'settling_images', 'FirstStep', 'CompiledEncoders', 'Snapshots', 'Evaluation', 'check_not_negative',
-           'from_environment', 'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps',
-           'check_fit', 'encoders_of', 'mode_of', 'fit']
+           'settling_images', 'FirstStep', 'CompiledEncoders', 'Snapshots', 'Evaluation', 'from_environment', 'Resume',
+           'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit', 'encoders_of',
+           'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
 STREAMS = ("weights", "order", "step", "first", "views", "features", "noise")
@@ -753,21 +753,21 @@ class Evaluation(Callback):
         check: Callable[[Learner], None] = lambda learner: None,  # raises where there is nothing to evaluate
     ):
         self.function = evaluate
-        self.every = every
+        self.every = 0 if final_only else every
         self.final_only = final_only
         self.run = run
         self.check = check
         self.best = -math.inf
 
     def before_fit(self, learner: Learner) -> None:
-        self.start, latest = learner.done, -1
+        self.latest = -1  # the step of the last evaluation
         if learner.resumed and self.run is not None and self.run.evaluations_file.exists():
             evaluated = self.run.read_table(self.run.evaluations_file, "skill")
-            self.best, latest = evaluated["skill"].max(), evaluated["step"].max()
+            self.best, self.latest = evaluated["skill"].max(), evaluated["step"].max()
         if not learner.resumed:
             if not self.final_only or learner.steps == 0:
                 self.evaluate(learner)
-        elif self.every and learner.done % self.every == 0 and latest < learner.done < learner.steps:
+        elif self.every and learner.done % self.every == 0 and self.latest < learner.done < learner.steps:
             self.evaluate(learner)  # it was stopped before this one
 
     def after_step(self, learner: Learner) -> None:
@@ -777,31 +777,26 @@ class Evaluation(Callback):
             self.evaluate(learner)
 
     def after_fit(self, learner: Learner) -> None:
-        if self.start < learner.steps:
+        if self.latest < learner.done:
             self.check(learner)
             self.evaluate(learner)
 
     def evaluate(self, learner: Learner) -> None:
         "On the first process, while the others wait."
         if learner.accelerator.is_main_process:
-            table, score = self.function(learner.method)
+            with others_wait():
+                table, score = self.function(learner.method)
             if self.run is not None:
                 if score > self.best:
                     self.run.save_best(learner.method)
                 self.run.append(self.run.evaluations_file, table.assign(step=learner.done, skill=score))
             self.best = max(self.best, score)
+        self.latest = learner.done
         learner.accelerator.wait_for_everyone()
 
 # %% ../nbs/01g_learner.ipynb #a288a1b2
 SECONDS_BETWEEN_CHECKPOINTS = 10.0  # unless SOFT_SSL_CHECKPOINT_SECONDS says another number
 SAVING_SHARE = 0.02  # of the time goes into checkpoints at most
-
-
-def check_not_negative(**values: float) -> None:
-    "Raises `ValueError` naming the first of `values` that is not a finite number of at least 0."
-    for name, value in values.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be at least 0 and finite, but is {value}")
 
 
 def from_environment(
@@ -811,7 +806,7 @@ def from_environment(
     "A number that an environment variable may set. Raises `ValueError` if it says something else."
     word = os.environ.get(name, str(usual))
     try:
-        check_not_negative(**{name: float(word)})
+        check_at_least(0, **{name: float(word)})
         return float(word)
     except ValueError:
         raise ValueError(
@@ -1003,15 +998,10 @@ def check_fit(
             raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {values[name]!r}")
     for name, least in (
         ("max_steps", 0), ("epochs", 0), ("accumulate", 1), ("log_every", 1), ("seed", 0),
-        ("warmup_steps", 0), ("eval_every", 0), ("snapshot_every", 0)
+        ("warmup_steps", 0), ("eval_every", 0), ("snapshot_every", 0), ("lr", 0), ("min_lr", 0), ("wd", 0),
+        ("momentum", 0), ("warmup_epochs", 0), ("lars_eta", 0), ("probe_lr", 0)
     ):
         check_at_least(least, **{name: values[name]})
-    check_not_negative(
-        **{
-            name: values[name]
-            for name in ("lr", "min_lr", "wd", "momentum", "warmup_epochs", "lars_eta", "probe_lr")
-        }
-    )
     processes = process_state().num_processes
     if batch_size < 2 or batch_size % processes or batch_size < 2 * processes:
         each = "" if processes == 1 else f" on each of {processes} processes, and a multiple of them"

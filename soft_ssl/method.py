@@ -190,6 +190,7 @@ class Method(Objective):
 
     has_teacher = False  # whether targets come from a moving average of the student
     freeze_epochs: float = 0  # epochs in which what `frozen` gives does not learn
+    reads_small_views = False  # whether the loss reads more than the first two views
     # options of `make_parts` that have other defaults in this method
     part_defaults: ClassVar[dict[str, Any]] = {}
 
@@ -234,9 +235,11 @@ class Method(Objective):
         progress: Progress = START,
     ) -> Tensor:  # scalar: the loss to minimise
         """One step's loss: `loss` of predictions and targets, plus what the bottleneck wants, the mean of the
-        first two views."""
+        first two views. Raises `ValueError` for more views than the loss reads."""
+        if len(views) > 2 and not self.reads_small_views:
+            raise ValueError(f"{type(self).__name__} compares two views: leave small_crops at 0")
         outputs = self.forward_views(views)
-        predicted = [at_least_float32(self.predictor(output.projected)) for output in outputs]
+        predicted = self.predictions([output.projected for output in outputs])
         targets = (
             self.forward_teacher(views[:2]) if self.has_teacher
             else [output.projected for output in outputs[:2]]
@@ -257,6 +260,15 @@ class Method(Objective):
     ) -> Tensor:  # scalar
         "What a method is; a subclass says it."
         raise NotImplementedError
+
+    def predictions(self, projected: list[Tensor]) -> list[Tensor]:
+        "What the predictor makes of each view; of the first two in one pass under `pass_views_together`."
+        if self.pass_views_together:
+            first_two = self.predictor(torch.cat(projected[:2])).chunk(2)
+            predicted = [*first_two, *map(self.predictor, projected[2:])]
+        else:
+            predicted = [self.predictor(one) for one in projected]
+        return [at_least_float32(one) for one in predicted]
 
     def forward_views(self, views: Sequence[Tensor]) -> list[Output]:
         "The student's outputs for all views."
@@ -293,6 +305,9 @@ class Method(Objective):
             m = self.ema_end - (self.ema_end - self.ema) * (1 + np.cos(np.pi * progress.done)) / 2
             # what PyTorch's optimizers use, all tensors at once
             torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - m)
+            # a codebook that is a buffer is a moving average already
+            for kept, moved in zip(self.teacher.bottleneck.buffers(), self.student.bottleneck.buffers()):
+                kept.copy_(moved)
 
     def frozen(self) -> nn.Module | None:
         "What does not learn in the first `freeze_epochs` epochs."
@@ -362,6 +377,8 @@ def make_bottleneck(
     if unknown := set(own) - set(has):
         raise ValueError(f"{bottleneck} has no option {min(unknown)}; it has {', '.join(has)}")
     shared = {"n_features": width, "n_groups": n_groups, "n_symbols": n_symbols, "tau": tau, "hard": hard}
+    if hard and "hard" not in has:
+        raise ValueError(f"{bottleneck} has no option hard: leave it out")
     if n_groups * n_symbols >= 2**40:
         raise ValueError(
             f"the code would have {n_groups * n_symbols:,} numbers, more than a memory holds: lower n_groups "

@@ -275,7 +275,7 @@ def information_scores(
     if not len(bits):  # the same code for every image
         return dict.fromkeys(("mig", "modularity", "infom", "infoc", "med"), 0.0)
     parts = bits / [bits_of(factor) for factor in values.T]
-    telling = bits[bits.max(1) > 0]
+    told, telling = bits.sum(0), bits[bits.max(1) > 0]
     others = (telling**2).sum(1) / telling.max(1) ** 2 - 1
     modularity = 1 - others / max(values.shape[1] - 1, 1)
     return {
@@ -283,7 +283,7 @@ def information_scores(
         "modularity": float(modularity.mean()) if len(telling) else 0.0,
         "infom": largest_share(parts),
         "infoc": largest_share(parts.T),
-        "med": weighted_purity(bits),
+        "med": weighted_purity(bits / np.where(told > 0, told, 1)),  # in parts of what all groups say
     }
 
 # %% ../nbs/03a_metrics.ipynb #5e1a4e57
@@ -369,8 +369,11 @@ def infoe(
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     codes, values, _ = varying(codes, values, seed)
-    inputs = OneHotEncoder() if are_symbols(codes) else StandardScaler()
-    x, half, parts = inputs.fit_transform(codes), len(codes) // 2, []
+    half, parts = len(codes) // 2, []
+    x = (
+        OneHotEncoder().fit_transform(codes) if are_symbols(codes)
+        else StandardScaler().fit(codes[:half]).transform(codes)
+    )
     for factor in values.T:
         classes, counts = np.unique(factor[:half], return_counts=True)
         # of a value that was never fitted nobody has a probability

@@ -363,7 +363,8 @@ def timm_model(
         network = timm.create_model(name, img_size=image_size, **sizes)
     except TypeError:
         network = timm.create_model(name, **sizes)
-    network.num_features = feature_dim or network.num_features
+    # some have a hidden layer between their features and the classes
+    network.num_features = feature_dim or getattr(network, "head_hidden_size", network.num_features)
     return network
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ['MOST_READ', 'IMAGENET_MEAN', 'IMAGENET_STD', 'IMAGE_SETS', 'CIFAR_URL', 'CIFAR_MD5', 'STL10_URLS', 'STL10_MD5',
            'STL10_FILES', 'CIFAR_FILES', 'FASHION_MNIST_FILES', 'FASHION_MNIST_CLASSES', 'DEBIAN_FASHION_MNIST',
            'TEST_PARTS', 'LAYOUTS', 'SMALL_CROP', 'SMALL_CROP_AREA', 'Pictures', 'resized', 'PictureArrays', 'ImageSet',
-           'fetch_and_untar', 'cifar', 'fashion_mnist', 'unpack_fashion_mnist', 'PictureFolder', 'joined',
+           'fetch_and_untar', 'cifar', 'fashion_mnist', 'unpack_fashion_mnist', 'class_of', 'PictureFolder', 'joined',
            'split_names', 'pack', 'open_packed', 'PackedPictures', 'Parts', 'part_name', 'find_parts', 'class_names',
            'open_part', 'pictures_near', 'check_data_path', 'write_digits', 'image_data', 'has_test_part', 'view',
            'views', 'LabelledPictures', 'load_pictures', 'picture_batch_source']
@@ -279,6 +280,11 @@ def unpack_fashion_mnist(source: Path, target: Path) -> None:
                 raise ValueError(f"{printable(packed)} is damaged (checksum mismatch): fetch it again")
 
 # %% ../nbs/01c_pictures.ipynb #2f8e6d03
+def class_of(name: str) -> str:
+    "The class of a picture by its name in the folder: its sub-folder, or `.` where there is none."
+    return name.partition("/")[0] if "/" in name else "."
+
+
 class PictureFolder(Pictures):
     "A folder with a sub-folder for each class; without any, all pictures are of the class `.`."
 
@@ -301,7 +307,7 @@ class PictureFolder(Pictures):
             raise FileNotFoundError(
                 f"there are no pictures in {printable(self.root)} ({', '.join(PICTURE_SUFFIXES)})"
             )
-        of_each = [name.partition("/")[0] if "/" in name else "." for name in names]
+        of_each = [class_of(name) for name in names]
         found = sorted(set(of_each))
         if "." in found and len(found) > 1:
             raise ValueError(
@@ -401,8 +407,11 @@ class PackedPictures(Pictures):
                 raise ValueError("its tables do not fit each other")
             if not ((0 <= labels) & (labels < len(own))).all():
                 raise ValueError("it has a label of no class")
-            if len(split_names(file["names"])) != len(labels):
+            names = split_names(file["names"])
+            if len(names) != len(labels):
                 raise ValueError("it has not one name for each picture")
+            if any(own[label] != class_of(name) for label, name in zip(labels, names)):
+                raise ValueError("a label is not that of the picture's folder")
             stamp = str(file.attrs["stamp"])
             made_from = os.fsdecode(np.array(file.attrs.get("folder", ()), np.uint8).tobytes())
         self.classes = list(classes or own)
@@ -445,6 +454,10 @@ class PackedPictures(Pictures):
         except Exception as error:  # HDF5 and h5py raise whatever they came across
             raise ValueError(f"{printable(self.path)} is damaged ({error}): pack it again") from error
         return v2.functional.pil_to_tensor(read_picture(encoded))
+
+    def __getstate__(self) -> dict[str, Any]:
+        "Without the open file, for a process that will open its own."
+        return self.__dict__ | {"file": None}
 
     def stamp(self) -> str:
         "Of the file's time and content."
@@ -807,6 +820,12 @@ def load_pictures(
         print(
             f"{printable(data_path)} has no part to test on: {held_back:,} of {n:,} pictures, drawn at "
             "random, are held back for it"
+        )
+    if n_train > n - held_back:
+        warnings.warn(
+            f"there are {n - held_back:,} pictures to train on, fewer than n_train={n_train:,}: all of them "
+            "are taken",
+            stacklevel=2
         )
     shuffled = np.random.default_rng(subset_seed).permutation(n)
     train = np.sort(shuffled[: min(n_train or n, n - held_back)])

@@ -606,7 +606,7 @@ def score_probes(
     oracle: bool,  # an oracle probe beside each
 ) -> pd.DataFrame:  # columns feature, split, factor, metric, chance, score, oracle; ridge, if it was chosen
     """Fits probes for every feature and factor on training images, and scores them on the other parts.
-    `oracle` is empty where there is none."""
+    `oracle` is empty where there is none, and the R² of a number that has one value in a part."""
     import pandas as pd
     from sklearn.metrics import accuracy_score, r2_score
 
@@ -635,8 +635,8 @@ def score_probes(
     ]
     if undecided and len(scored["val"]) < 2:
         raise ValueError(
-            "ridge 0 chooses the penalty on val, which has no images: give the penalty, or hold out fewer "
-            "factors' combinations (dataset_K)"
+            "ridge 0 chooses the penalty on val, which has no images: give the penalty, or hold combinations "
+            "back (a lower dataset_K, or a split)"
         )
     if undecided:
         for features, values in feature_batches(
@@ -663,10 +663,11 @@ def score_probes(
             for factor, n_values in n_classes.items():
                 target, is_class = fitted.target(data.dataset.values[rows], factor), factor in fitted.classes
                 measure = accuracy_score if is_class else r2_score
+                varies = is_class or np.ptp(target) > 0  # of a number with one value there is no R²
                 scores = {
                     kind: float(
                         measure(target, np.concatenate([batch[factor] for batch in said[kind, name]]))
-                    )
+                    ) if varies else np.nan
                     for kind in probes
                 }
                 row: dict[str, Any] = {

@@ -42,6 +42,7 @@ class SwAV(Method):
 
     queue: Tensor  # `(2, queue_size, projection_dim)`: answers of earlier steps, by view, the newest last
     queued: Tensor  # scalar, int64: how many have entered it
+    reads_small_views = True
     part_defaults: ClassVar[dict[str, Any]] = {
         "predictor": "Identity", "last_norm_proj": False, "last_bias": True
     }
@@ -97,6 +98,7 @@ class DINO(Method):
     "DINO (arXiv 2104.14294)."
 
     has_teacher = True
+    reads_small_views = True
     part_defaults: ClassVar[dict[str, Any]] = {
         "predictor": "Identity", "projector_depth": 3, "inner_norm": False, "activation": "GELU",
         "last_norm_proj": False, "last_bias": True

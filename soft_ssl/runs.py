@@ -14,6 +14,7 @@ import subprocess
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -36,10 +37,11 @@ __all__ = ['CHECKPOINT_VERSION', 'WORD_COLUMNS', 'COLLAPSE_COLUMNS', 'CHECKPOINT
 def provenance() -> dict[str, str]:
     "Versions of what computes, and of the source if it is a git checkout."
     here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
-    describe = ["git", "-C", str(here), "describe", "--always", "--dirty"]
-    git = (
-        subprocess.run(describe, capture_output=True, text=True, check=False) if shutil.which("git") else None
-    )
+    ask = partial(subprocess.run, capture_output=True, text=True, check=False)
+    git = None
+    # a folder inside someone else's repository, such as its environment, is not tracked there
+    if shutil.which("git") and ask(["git", "-C", str(here), "ls-files"]).stdout:
+        git = ask(["git", "-C", str(here), "describe", "--always", "--dirty"])
     return {
         "soft_ssl": __version__, "torch": torch.__version__, "numpy": np.__version__,
         "python": platform.python_version(),
@@ -232,7 +234,7 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """One process at a time trains here. A failure removes a new run without a step, and gives one
-        without a new checkpoint its config.json back."""
+        without a new checkpoint its config.json and its scores back."""
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with self.without_empty(made), file_lock(
             self.path / "run",
@@ -244,16 +246,19 @@ class RunFolder:
             )
             remove_unfinished(self.figures_folder / "*", self.snapshots_folder / "*")
             saved = time_of(self.checkpoint_file)
-            config = self.config_file.read_bytes() if self.config_file.exists() else b""
+            kept = {
+                file: file.read_bytes() for file in (self.config_file, self.probes_file) if file.exists()
+            }
             try:
                 yield
             except BaseException:
                 with suppress(OSError):  # the error that is raised says more than a full disk here
                     if not self.checkpoint_file.exists() and not self.metrics_file.exists():
                         shutil.rmtree(self.path) if made else self.clear()
-                    elif config and saved and saved == time_of(self.checkpoint_file):
-                        with complete_file(self.config_file) as unfinished:
-                            unfinished.write_bytes(config)
+                    elif saved and saved == time_of(self.checkpoint_file):
+                        for file, content in kept.items():
+                            with complete_file(file) as unfinished:
+                                unfinished.write_bytes(content)
                 raise
 
     @staticmethod

@@ -75,11 +75,12 @@ class SimCLR(Method):
         self,
         views: Callable[[int], Sequence[Tensor]],  # gives the views of a batch for each number from 0 on
     ) -> None:
-        "Fills the queue with keys of images that training will see."
+        """Fills the queue with keys of images that training will see, but not before these keys have left it
+        again."""
         super().before_first_step(views)
         keys = [
             gathered(key) for number in range(self.queue_size)
-            for key in self.forward_teacher(views(number)[:2])
+            for key in self.forward_teacher(views(self.queue_size + number)[:2])
         ]
         self.queue = at_least_float32(torch.cat([self.queue, *keys]))
 

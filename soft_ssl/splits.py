@@ -191,7 +191,7 @@ def random_combinations(
 ) -> np.ndarray:  # `(N,)`: 0 train, 1 val, 2 test
     "Draws the combinations that are seen, so that each value is, and halves the others."
     n = int(np.prod(sizes))
-    check_K(K, 1, (n - 2) // sizes[-1], "random")
+    check_K(K, -(-max(sizes) // sizes[-1]), (n - 2) // sizes[-1], "random")  # each value is seen
     held = draw_held_out(np.ndindex(*sizes), n - K * sizes[-1], turn)
     combination = np.ravel_multi_index(tuple(cells.T), tuple(sizes))
     val, test = (np.ravel_multi_index(tuple(half.T), tuple(sizes)) for half in held)
@@ -316,14 +316,16 @@ class Split:
 
     @property
     def title(self) -> str:
-        "What tables and figures say of it: `K=3`, `K=3, turn 1`, `extrapolation along scale, K=4`."
-        along = (
-            "" if self.rule in ("bands", "quarters")
-            else f"{self.rule} {'along' if len(self.factors) == 1 else 'over'} {', '.join(self.factors)}"
-        )
+        "What tables and figures say of it: `bands over colour, shape, K=3, turn 1`."
+        along = f"{self.rule} {'along' if len(self.factors) == 1 else 'over'} {', '.join(self.factors)}"
+        return ", ".join(filter(None, [along, self.short_title]))
+
+    @property
+    def short_title(self) -> str:
+        "Where it goes without saying which rule it is: `K=3`, `K=3, turn 1`."
         seen = "" if self.rule == "list" else f"K={self.K}"
         turn = f"turn {self.turn}" if self.turn else ""
-        return ", ".join(filter(None, [along, seen, turn]))
+        return ", ".join(filter(None, [seen, turn]))
 
     def grid(
         self,
@@ -362,7 +364,7 @@ class Split:
             hidden = sorted(set(cells[:, column]) - set(cells[part == TRAIN][:, column]))
             if hidden and name in factors.classes:
                 raise ValueError(
-                    f"{self.title or self} shows training no image of {name} {', '.join(map(str, hidden))}: "
+                    f"{self.title} shows training no image of {name} {', '.join(map(str, hidden))}: "
                     "no probe can name it; "
                     + ("hold fewer combinations back" if self.rule == "list" else "raise K")
                 )

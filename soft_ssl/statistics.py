@@ -358,11 +358,13 @@ def for_panels(
 def draw_chance(
     grid: sns.FacetGrid,  # whose columns are the panels of factors
     shown: pd.DataFrame,  # of `for_panels`
+    row: str,  # the column of `shown` that the rows of panels are
 ) -> None:
     "A dotted line at the chance level of each factor."
-    chance = shown.groupby("panel")["chance"].first()
-    for (_, panel), ax in grid.axes_dict.items():
-        ax.axhline(chance[panel], color="black", ls=":", lw=1)
+    chance = shown.groupby([row, "panel"])["chance"].first()
+    for place, ax in grid.axes_dict.items():
+        if place in chance:
+            ax.axhline(chance[place], color="black", ls=":", lw=1)
 
 
 def plot_levels(
@@ -391,7 +393,7 @@ def plot_levels(
         for number, part in enumerate(PARTS):
             levels = here[here["split"] == part].groupby("label")["score"].mean().reindex(present)
             ax.plot(np.arange(len(present)) + 0.2 * (number - 1), levels, "x", color=PART_COLOURS[part], ms=4)
-    draw_chance(grid, shown)
+    draw_chance(grid, shown, "data")
     grid.set(xlabel="", ylabel="score", ylim=(-0.2, 1.05))  # what lies lower would squash all else
     grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
     grid.tick_params(axis="x", rotation=60)
@@ -435,11 +437,7 @@ def plot_differences(
         ax.set_xticks([-tick, 0, tick], [f"{-tick:g}", "0", f"{tick:g}"])
     axes[0, 0].set_yticks(range(len(rows)), [f"{name}: {feature}" for name, feature in rows])
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
-    fig.supxlabel(
-        "difference of accuracy (shape, orientation) or R²" if {"shape", "orientation"} <= set(factors)
-        else "difference of scores",
-        fontsize="small"
-    )
+    fig.supxlabel("difference of accuracy (classes) or R² (numbers)", fontsize="small")
     fig.legend(
         handles=[
             plt.Line2D([], [], color=f"C{number}", marker="o", ms=4, label=f"{name}, K={K}")
@@ -524,7 +522,7 @@ def plot_tau(
             levels = here[here["split"] == part].groupby("tau")["score"].mean()
             ax.plot(levels.index, levels, color=PART_COLOURS[part], ls="--", lw=1)
         ax.set_xscale("log")
-    draw_chance(grid, shown)
+    draw_chance(grid, shown, "feature")
     grid.set(xlabel="temperature τ", ylabel="score")
     grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
     grid.figure.suptitle(f"BYOL, Softmax, {where(shown)}, K={K}", y=1.03)
@@ -547,7 +545,7 @@ def plot_steps(
         row="label", row_order=[label for label in labels if label in set(shown["label"])],
         kind="line", errorbar=("pi", 100), height=1.5, aspect=1.15, facet_kws={"margin_titles": True},
     )
-    draw_chance(grid, shown)
+    draw_chance(grid, shown, "label")
     grid.set(ylabel="score")
     grid.set_titles(row_template="{row_name}", col_template="{col_name}", size=8)
     grid.figure.suptitle(f"{feature}: {where(shown)}, K={K}", y=1.03)

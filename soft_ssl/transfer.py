@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -144,24 +143,29 @@ class FrozenBackbone:
                 "on: add some"
             )
 
+    def labels(
+        self,
+        part: str,  # train, or one of `PARTS`
+    ) -> np.ndarray:  # int64 `(N,)`
+        "The classes of the images of one part."
+        factors = self.data.dataset.factors
+        values = factors.distinct(self.data.dataset.values[self.rows[part]])
+        return values[:, factors.names.index(self.factor)].astype(np.int64)
+
     def features(
         self,
         part: str,  # train, or one of `PARTS`
     ) -> Features:
         "What the encoder says of the images of one part, and their classes."
         if part not in self.read:
-            rows, factors = self.rows[part], self.data.dataset.factors
-            labels = factors.distinct(self.data.dataset.values[rows])[:, factors.names.index(self.factor)]
-            self.read[part] = Features(
-                extract(self.encoder, self.data.dataset, rows, self.cache, self.workers),
-                labels.astype(np.int64)
-            )
+            encoded = extract(self.encoder, self.data.dataset, self.rows[part], self.cache, self.workers)
+            self.read[part] = Features(encoded, self.labels(part))
         return self.read[part]
 
     @cached_property
     def n_classes(self) -> int:
         "Classes are numbered from 0. Raises `ValueError` if there is only one."
-        n = 1 + max(int(self.features(part).labels.max()) for part in ("train", *self.parts))
+        n = 1 + max(int(self.labels(part).max()) for part in ("train", *self.parts))
         if n < 2:
             raise ValueError(
                 "the images are all of one class: put those of each class into a folder of its own"
@@ -177,8 +181,13 @@ class FrozenBackbone:
         self,
         words: str,  # temperatures, separated by commas
     ) -> list[float | None]:  # None, which is z, and the temperatures, if there is a code
-        "What an evaluation of this network reads."
-        return [None, *(numbers("taus", words) if self.has_code else [])]
+        "What an evaluation of this network reads; of a code that no temperature changes one is enough."
+        values = numbers("taus", words) if self.has_code else []
+        if len(values) > 1:
+            encoded = self.features("train").batch(slice(0, 64), self.device)[0]
+            coldest, warmest = self.at(encoded, [min(values), max(values)])
+            values = values[:1] if torch.equal(coldest, warmest) else values
+        return [None, *values]
 
     def width(self, tau: float | None) -> int:
         "Numbers an image that are read at this temperature."
@@ -663,18 +672,20 @@ def knn(
     k: int = 20,  # neighbours
     **kwargs: Any,  # options of `FrozenBackbone`
 ) -> pd.DataFrame:  # columns feature, tau, k, split, factor, metric, chance, score, acc@5
-    """Nearest neighbours in z and in the code at each temperature. acc@5 is NaN for fewer than five
-    neighbours, which leave classes without a vote."""
+    """Nearest neighbours in z and in the code at each temperature. acc@5 counts classes that got a vote, so
+    it may be of fewer than five."""
     frozen, table = FrozenBackbone(method, data, **kwargs), []
     for tau in frozen.taus(taus):
         for split in frozen.parts:
             votes = knn_votes(frozen, tau, split, k)
-            scores = count_correct(votes, torch.from_numpy(frozen.features(split).labels)) / len(votes)
-            accuracy, among_five = scores.tolist()
+            best = votes.topk(min(5, votes.shape[1]), 1)
+            # a class without a vote is no guess
+            right = (best.indices == torch.from_numpy(frozen.labels(split))[:, None]) & (best.values > 0)
+            one, among_five = right[:, 0].double().mean(), right.any(1).double().mean()
             table.append(
                 {
-                    "feature": feature_name(tau), "tau": tau, "k": k, "split": split, "score": accuracy,
-                    "acc@5": among_five if k >= 5 else math.nan
+                    "feature": feature_name(tau), "tau": tau, "k": k, "split": split, "score": float(one),
+                    "acc@5": float(among_five)
                 }
             )
     return frozen.scored(table).astype({"tau": float})
@@ -739,7 +750,7 @@ def finetune(
     check_at_least(2, finetune_batch_size=finetune_batch_size)
     find_view(augment)
     frozen = FrozenBackbone(method, data, **kwargs)
-    labels = frozen.features("train").labels
+    labels = frozen.labels("train")
     rows = labelled_share(labels, fraction, seed)
     images = StoredImages(data.dataset, frozen.rows["train"][rows])
     batches = ImageBatches(
@@ -760,7 +771,7 @@ def finetune(
         said = torch.from_numpy(
             extract(objective.network.eval(), data.dataset, frozen.rows[split], workers=frozen.workers)
         )
-        scores = count_correct(said, torch.from_numpy(frozen.features(split).labels)) / len(said)
+        scores = count_correct(said, torch.from_numpy(frozen.labels(split))) / len(said)
         table.append(about | {"split": split} | dict(zip(("score", "acc@5"), scores.tolist())))
     return frozen.scored(table)
 

@@ -351,18 +351,19 @@ def evaluation_case(original: Path, folder: Path, change: Callable[[Path, Path],
     "Evaluates a run from changed files. It is right if the scores are, and all that was read."
     shutil.copytree(original / "runs" / "run", folder / "run")
     shutil.copytree(original / "data", folder / "data")
-    (folder / "run" / "probes.csv").unlink()  # the table of an earlier evaluation
     mutation = change(folder / "run", folder / "data")
     words = [
         "evaluate", "byol", "linear_probe", "--run_path", str(folder / "run"), "--data_path",
         str(folder / "data"), *more
     ]
-    inputs = [file for file in folder.rglob("*") if file.is_file() and file.name != "probes.csv"]
-    reference = original / "runs" / "run" / ("best.csv" if "best" in more else "probes.csv")
+    table = "probes_best.csv" if "best" in more else "probes.csv"
+    (folder / "run" / table).unlink(missing_ok=True)  # of an earlier evaluation
+    inputs = [file for file in folder.rglob("*") if file.is_file() and file.name != table]
+    reference = original / "runs" / "run" / table
     where = (folder / "run", folder / "data"), (original / "runs" / "run", original / "data")
     return Case(
         mutation, words, inputs,
-        lambda: same_scores(folder / "run" / "probes.csv", reference) and same_content(*where, "best" in more)
+        lambda: same_scores(folder / "run" / table, reference) and same_content(*where, "best" in more)
     )
 
 
@@ -661,10 +662,7 @@ def fuzz(numbers: dict[str, range], scratch: Path) -> Iterator[tuple[str, int, s
         *["evaluate", "byol", "linear_probe", "--checkpoint", "best", "--run_path"],
         str(original / "runs" / "run")
     ]
-    kept = (original / "runs" / "run" / "probes.csv").read_bytes()
     assert answer(best)[0] == 0
-    shutil.copy(original / "runs" / "run" / "probes.csv", original / "runs" / "run" / "best.csv")
-    (original / "runs" / "run" / "probes.csv").write_bytes(kept)
     worker = Worker(original, scratch)
     try:
         for kind, chosen in numbers.items():

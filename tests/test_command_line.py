@@ -1,6 +1,7 @@
 """The command line as a user meets it: processes that are killed, files that are damaged, two processes at
 once."""
 
+import builtins
 import contextlib
 import io
 import os
@@ -93,6 +94,19 @@ def test_every_bottleneck_trains_and_evaluates(bottleneck, data, tmp_path):
     assert {file.name for file in run.glob("figures/*")} == (
         {"training.png", "probes.png"} if alone else set()
     )
+
+
+
+def test_ctrl_c_while_packages_are_imported_is_one_sentence(monkeypatch, capsys):
+    def interrupted(name, *rest):
+        if name == "soft_ssl" and len(rest) > 2 and "commands" in (rest[2] or ()):
+            raise KeyboardInterrupt
+        return usual(name, *rest)
+
+    usual = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    assert main(["runs"]) == 2
+    assert capsys.readouterr().err == "soft-ssl: interrupted\n"
 
 
 def test_a_run_keeps_its_split_and_turn(data, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from fuzz import SMALL, make_data, words_of
 from matrix import LIMITS, PUBLISHED, SHARED, checkpoint, differences, on_two_processes, worker
 
 from soft_ssl.scale import REQUEUE
@@ -44,18 +45,22 @@ def test_two_processes_with_half_the_batch_equal_one(name, both):
         assert difference < LIMITS[what], what
 
 
-def command(folder: Path, run_id: str, processes: int, *words: str) -> subprocess.Popen:
-    "Starts a run."
+def start(processes: int, *words: str, **environment: str) -> subprocess.Popen:
+    "Starts `soft-ssl` on so many processes."
     torchrun = (
         ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1
         else []
     )
-    places = ["--data_path", str(folder), "--root_path", str(folder), "--run_id", run_id]
-    line = [sys.executable, *torchrun, "-m", "soft_ssl.cli", "pretrain", "byol", *TINY, *places, *words]
     return subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [sys.executable, *torchrun, "-m", "soft_ssl.cli", *words], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment
     )
+
+
+def command(folder: Path, run_id: str, processes: int, *words: str) -> subprocess.Popen:
+    "Starts a run."
+    places = ["--data_path", str(folder), "--root_path", str(folder), "--run_id", run_id]
+    return start(processes, "pretrain", "byol", *TINY, *places, *words)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
@@ -69,6 +74,18 @@ def stop(run: subprocess.Popen, metrics: Path, after: int) -> tuple[int, str]:
         time.sleep(0.05)
     run.send_signal(signal.SIGTERM)
     return finish(run)
+
+
+def test_what_the_first_process_computes_alone_does_not_wait_for_the_second(tmp_path):
+    # the timing of modes, by an encoder whose first BatchNorm pools; scores, of a code whose loss gathers
+    make_data(tmp_path)
+    options = SMALL | dict(
+        dataset="mpi3d_toy", dataset_K=3, max_steps=2, bottleneck="LFQ", n_symbols=4, precision="auto",
+        run_id="run", data_path=tmp_path / "data", root_path=tmp_path
+    )
+    code, said = finish(start(2, "train", "byol", *words_of(options), XDG_CACHE_HOME=str(tmp_path / "cache")))
+    assert code == 0 and "a step of the encoder" in said, said
+    assert pd.read_csv(tmp_path / "default" / "run" / "evaluations.csv")["step"].unique().tolist() == [0, 2]
 
 
 def test_a_run_that_gets_sigterm_leaves_with_the_code_to_requeue(tmp_path):

@@ -2,10 +2,13 @@
 cameras held upright, names that are not UTF-8."""
 
 import os
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from soft_ssl import pictures as pictures_module
@@ -14,7 +17,7 @@ from soft_ssl.datasets import data_file, from_folder
 from soft_ssl.experiment import about_data, build_method, by_component, evaluate, load_data
 from soft_ssl.factors import FactorDataset
 from soft_ssl.files import read_picture
-from soft_ssl.pictures import PackedPictures, PictureFolder, image_data, pack, write_digits
+from soft_ssl.pictures import PackedPictures, PictureFolder, image_data, load_pictures, pack, write_digits
 from soft_ssl.runs import RunFolder
 from soft_ssl.scale import preset_config, pretrain
 from soft_ssl.transfer import knn
@@ -392,6 +395,33 @@ def test_features_that_were_kept_are_not_those_of_other_test_pictures(tmp_path):
     # in the colour of the other class
     Image.new("RGB", (8, 8), COLOURS["bee"]).save(data / "val" / "ant" / "0.png")
     assert (first, evaluate(run.path, knn, **options).set_index("feature")["score"]["encoded"]) == (1, 0.75)
+
+
+# ---- packed ----
+
+
+def test_packed_pictures_travel_to_a_process_that_opens_the_file_itself(tmp_path):
+    photos = paint(tmp_path / "photos", "ant/1.png", "bee/2.png")
+    packed = PackedPictures(pack(photos, tmp_path / "packed.h5"))
+    first = packed[0][0]
+    assert packed.file is not None  # an open file cannot be sent
+    there = ForkingPickler.loads(ForkingPickler.dumps(packed))
+    assert there.file is None and torch.equal(there[0][0], first)
+
+
+def test_a_label_that_is_not_that_of_its_folder_is_refused(tmp_path):
+    path = pack(paint(tmp_path / "photos", "ant/1.png", "bee/2.png"), tmp_path / "packed.h5")
+    with h5py.File(path, "a") as file:
+        file["labels"][0] = 1
+    with pytest.raises(ValueError, match="a label is not that of the picture's folder"):
+        PackedPictures(path)
+
+
+def test_fewer_pictures_than_asked_for_are_said(tmp_path):
+    paint(tmp_path / "train", *[f"{name}/{i}.png" for name in ("ant", "bee") for i in range(4)])
+    paint(tmp_path / "val", "ant/1.png", "bee/2.png")
+    with pytest.warns(UserWarning, match="there are 8 pictures to train on, fewer than n_train=9"):
+        assert len(load_pictures("folder", tmp_path, image_size=8, n_train=9).splits.train) == 8
 
 
 # ---- names ----

@@ -1,5 +1,6 @@
 "The repository itself: notebooks and package in step, README current, notebooks clean, small and executed."
 
+import os
 import re
 import shutil
 import subprocess
@@ -35,6 +36,21 @@ def test_package_is_what_the_notebooks_export(copy):
     subprocess.run(["nbdev_export"], cwd=copy, check=True)
     exported, here = ({p.name: p.read_text() for p in (top / "soft_ssl").glob("*.py")} for top in (copy, TOP))
     assert exported == here
+
+
+def test_a_package_inside_of_another_repository_has_no_commit(copy, tmp_path):
+    subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
+    (tmp_path / "mine.py").touch()
+    subprocess.run(["git", "add", "mine.py"], cwd=tmp_path, check=True)
+    author = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", *author, "commit", "-qm", "mine"], cwd=tmp_path, check=True)
+    shutil.copytree(copy / "soft_ssl", tmp_path / "environment" / "soft_ssl")
+    asked = subprocess.run(
+        [sys.executable, "-c", "from soft_ssl.runs import provenance; print(provenance()['git_commit'])"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / "environment")}, capture_output=True,
+        text=True, check=True
+    )
+    assert asked.stdout.strip() == "not a git checkout"
 
 
 def test_notebooks_are_clean(copy):

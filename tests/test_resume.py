@@ -13,6 +13,7 @@ from soft_ssl.datasets import data_file, load
 from soft_ssl.devices import Mode
 from soft_ssl.factors import FactorDataset, write_factor_file
 from soft_ssl.kernels import library
+from soft_ssl.runs import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,47 @@ def test_a_constant_run_goes_on_with_more_steps_and_repeats_to_the_same_scores(p
     assert answer(line(place, tmp_path))[0] == 0
     assert answer([*line(place, tmp_path, max_steps=8), "--reload"])[0] == 0
     assert difference(tmp_path / "default" / "run", tmp_path) == 0
+
+
+def test_a_stopped_run_that_is_to_have_no_more_steps_is_scored_where_it_stands(place, tmp_path):
+    assert answer(line(place, tmp_path, run_id="whole"))[0] == 0
+    # as one that was stopped: four steps of eight, scored before the first alone
+    assert answer([*line(place, tmp_path, max_steps=4), "--no_probe"])[0] == 0
+    run = tmp_path / "default" / "run"
+    assert not (run / "probes.csv").exists()
+    for steps in ("4", "2"):  # steps that are done are not taken back
+        code, said = answer([*line(place, tmp_path, max_steps=steps), "--reload"])
+        assert code == 0, said
+        config = experiment.read_run_config(RunFolder(run))
+        assert (config["max_steps"], config["data_file"]["steps"]) == (4, 4)
+        whole, now = (pd.read_csv(folder / "probes.csv") for folder in (run.with_name("whole"), run))
+        pd.testing.assert_frame_equal(whole.drop(columns="run"), now.drop(columns="run"))
+        (run / "probes.csv").unlink()
+
+
+def test_a_reload_that_fails_leaves_the_scores(place, tmp_path):
+    assert answer(line(place, tmp_path))[0] == 0
+    run = tmp_path / "default" / "run"
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    code, said = answer([*line(place, tmp_path, max_steps=8), "--reload", "--tracker", "wandb"])
+    assert code == 2, said
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
+
+
+def test_threads_that_are_asked_for_at_a_reload_are_taken(place, tmp_path):
+    assert answer(line(place, tmp_path))[0] == 0
+    reload = [*line(place, tmp_path, max_steps=6), "--reload", "--threads"]
+    code, said = answer([*reload, "many"])
+    assert code == 2 and "threads" in said, said
+    assert answer([*reload, "1"])[0] == 0
+    config = experiment.read_run_config(RunFolder(tmp_path / "default" / "run"))
+    assert (config["resolved"]["threads"], config["data_file"]["steps"]) == ("1", 6)
+
+
+def test_a_finished_run_says_that_other_options_of_scoring_change_nothing(place, tmp_path):
+    assert answer(line(place, tmp_path))[0] == 0
+    code, said = answer([*line(place, tmp_path), "--reload", "--ridge", "500"])
+    assert code == 0 and "ridge changes nothing" in said, said
 
 
 def test_what_auto_came_to_is_kept(place, tmp_path, monkeypatch):
