@@ -428,6 +428,8 @@ def full_config(
     )
     numbers("taus", config["taus"] or "1")
     find_evaluations(config["evaluations"])
+    if config.get("small_crops") and not method_class(method).reads_small_views:
+        raise ValueError(f"{method} compares two views of a picture, and reads no small_crops: leave it at 0")
     return config
 
 

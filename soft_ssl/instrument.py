@@ -90,11 +90,11 @@ def scores_in_words(
     file = Path(run_path, "probes.csv") if run_path else None
     if file is None or not file.exists():
         return ""
-    scores = read_table(file, "score", "split", "factor", "feature")
+    scores = read_table(file, "score", "split", "factor", "feature", "chance")
+    chance = dict(zip(scores["factor"], scores["chance"]))
     scores = scores[
         (scores["feature"] == "embedding") & (scores["metric"] == "accuracy")
     ].drop_duplicates(["factor", "split"]).set_index(["factor", "split"])["score"]
-    chance = {row.factor: row.chance for row in read_table(file).itertuples()}
     parts = [
         f"{factor} {scores[factor, 'iid']:.2f} and {scores[factor, 'test']:.2f} (chance {chance[factor]:.2f})"
         for factor in dict.fromkeys(scores.index.get_level_values(0))

@@ -756,7 +756,8 @@ def finetune(
     batches = ImageBatches(
         images, augment, min(finetune_batch_size, len(rows)), seed, torch.from_numpy(labels[rows]), n_views=1
     )
-    objective = FineTuning(frozen.encoder, frozen.width(None), frozen.n_classes)
+    width = extract(frozen.encoder, data.dataset, frozen.rows["train"][:1]).shape[1]
+    objective = FineTuning(frozen.encoder, width, frozen.n_classes)
     steps = -(-epochs * len(rows) // batches.batch_size)
     fit(
         objective, batches, seed=seed, max_steps=steps, lr=lr, wd=wd, optimizer="SGD", momentum=MOMENTUM,
