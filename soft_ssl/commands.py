@@ -293,8 +293,9 @@ def study_command(words: list[str]) -> None:
     else:
         out, size, root = args["out_path"], args["size"], args["root_path"]
         folder = expand_user(out) if out else study_folder(size, root)
-        hours = table["seconds"].sum() / 3600
-        print(f"{len(table)} cells are done, {hours:.2f} hours of workers; tables: {folder}")
+        n = (table["state"] == "done").sum()
+        hours = table["seconds"].sum() / 3600 if n else 0.0
+        print(f"{n} of {len(table)} cells are done, {hours:.2f} hours of workers; tables: {folder}")
 
 # %% ../nbs/95a_commands.ipynb #02e11c06
 FETCHED_PICTURES = ("cifar10", "cifar100", "stl10", "fashion_mnist")

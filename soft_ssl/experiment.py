@@ -701,7 +701,16 @@ def train(
         config |= {"max_steps": 10, "log_every": 1, "n_sub_train": 512, "n_sub_test": 512}
     run = run_folder(root_path, exp_name, run_id or run_name(config) + "-debug" * debug)
     before = begun(run, config, may_change(config), reload)  # refused before any data is drawn
+    if "select_on" in before and not probe:
+        raise ValueError(
+            f"{run.path} is scored while it trains: go on without --no_probe, or give another --run_id"
+        )
     state = process_state()
+    if probe and state.num_processes > 1 and finetune in find_evaluations(config["evaluations"]).values():
+        raise ValueError(
+            "finetune trains, which one of several processes cannot do while the others wait: leave it out "
+            "of evaluations, and ask `soft-ssl evaluate` for it afterwards"
+        )
     check_data_path(config["dataset"], config["data_path"])
     with state.main_process_first():  # one draws or downloads, the others find it there
         data = load_run_data(run, run_config(run)[0], config["data_path"]) if before else load_data(config)
@@ -961,7 +970,8 @@ def repeat(
     before, now = (
         table[table["step"] == tables[1]["step"].max()].set_index(keys)["score"] for table in tables
     )
-    return run, float((before - now).abs().max(skipna=False)) if len(before) else None
+    apart = (before - now).abs().mask(before.isna() & now.isna(), 0.0)  # a number with one value has no R²
+    return run, float(apart.max(skipna=False)) if len(apart) else None
 
 # %% ../nbs/04_experiment.ipynb #4d92095f
 NOT_SHOWN = (*NOT_IN_RUN_ID, "select_on", "data_file", "resolved", "versions")  # in a table of runs

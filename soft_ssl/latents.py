@@ -754,7 +754,7 @@ def plot_history(told: History) -> Figure:
             ax.set_title("code")
         else:
             scores = told.scores[told.scores["factor"] == panel]
-            for part in ("iid", "test"):
+            for part in [part for part in ("iid", "test") if part in set(scores["split"])]:
                 ax.plot(
                     told.steps, scores[scores["split"] == part]["score"], marker=".",
                     color=PART_COLOURS[part], label=part

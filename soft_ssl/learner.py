@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol, TYPE_CHECKING
 
 import numpy as np
@@ -43,9 +43,9 @@ __all__ = ['STREAMS', 'SCHEDULERS', 'OPTIMIZERS', 'SETTLING_BATCHES', 'SETTLING_
            'SAVING_SHARE', 'stream_seed', 'batch_indices', 'Batch', 'ImageRows', 'ImageBatches', 'LabelledPictures',
            'Views', 'PictureBatches', 'learning_rate', 'make_optimizer', 'Callback', 'Stopped', 'Learner', 'StopSignal',
            'FiniteCheck', 'Metrics', 'ProgressBar', 'in_notebook', 'plot_metrics', 'LivePlot', 'settle_norms',
-           'settling_images', 'FirstStep', 'CompiledEncoders', 'Snapshots', 'Evaluation', 'from_environment', 'Resume',
-           'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps', 'check_fit', 'encoders_of',
-           'mode_of', 'fit']
+           'settling_images', 'FirstStep', 'CompiledEncoders', 'Snapshots', 'kept_precision', 'Evaluation',
+           'from_environment', 'Resume', 'stateful', 'Checkpoints', 'MemoryAdvice', 'OnlineProbe', 'count_steps',
+           'check_fit', 'encoders_of', 'mode_of', 'fit']
 
 # %% ../nbs/01g_learner.ipynb #16ea892a
 STREAMS = ("weights", "order", "step", "first", "views", "features", "noise")
@@ -376,6 +376,7 @@ class Learner:
         if n_processes() > 1:
             synchronized(method, self.device)
         self.done, self.resumed, self.stopping, self.evaluated = 0, False, False, False
+        self.idle = 0.0  # seconds since the last row of metrics in which nothing was trained
         self.rows: list[dict[str, float]] = []  # of metrics
         self.row: dict[str, float] | None = None  # that of this step, where one is kept
 
@@ -531,7 +532,7 @@ class Metrics(Callback):
             learner.accelerator.init_trackers("soft_ssl")
 
     def before_steps(self, learner: Learner) -> None:
-        self.begun, self.step = time.monotonic(), learner.done
+        self.begun, self.step, learner.idle = time.monotonic(), learner.done, 0.0
 
     def after_step(self, learner: Learner) -> None:
         import pandas as pd
@@ -550,9 +551,9 @@ class Metrics(Callback):
         learner.row = {
             "step": learner.done, "epoch": learner.progress.epoch,
             "lr": learner.optimizer.param_groups[0]["lr"], **dict(zip(values, numbers)),
-            "images_per_second": images / (now - self.begun)
+            "images_per_second": images / (now - self.begun - learner.idle)
         }
-        self.begun, self.step = now, learner.done
+        self.begun, self.step, learner.idle = now, learner.done, 0.0
         learner.rows.append(learner.row)
         if self.tracked:
             learner.accelerator.log(learner.row, step=learner.done)
@@ -740,6 +741,20 @@ class Snapshots(Callback):
             self.run.save_snapshot(learner.method.student, learner.done)
 
 # %% ../nbs/01g_learner.ipynb #492f13c3
+@contextmanager
+def kept_precision() -> Iterator[None]:
+    "Lets something else train meanwhile: Accelerate has one precision for all that a process trains."
+    from accelerate.state import AcceleratorState
+
+    state = AcceleratorState._shared_state  # no public way
+    kept = dict(state)
+    try:
+        yield
+    finally:
+        state.clear()
+        state.update(kept)
+
+
 class Evaluation(Callback):
     "Asks for scores at the start, every so many steps, and at the end; keeps the weights that scored best."
 
@@ -783,8 +798,9 @@ class Evaluation(Callback):
 
     def evaluate(self, learner: Learner) -> None:
         "On the first process, while the others wait."
+        begun = time.monotonic()
         if learner.accelerator.is_main_process:
-            with others_wait():
+            with others_wait(), kept_precision():
                 table, score = self.function(learner.method)
             if self.run is not None:
                 if score > self.best:
@@ -793,6 +809,7 @@ class Evaluation(Callback):
             self.best = max(self.best, score)
         self.latest = learner.done
         learner.accelerator.wait_for_everyone()
+        learner.idle += time.monotonic() - begun
 
 # %% ../nbs/01g_learner.ipynb #a288a1b2
 SECONDS_BETWEEN_CHECKPOINTS = 10.0  # unless SOFT_SSL_CHECKPOINT_SECONDS says another number
@@ -874,6 +891,7 @@ class Checkpoints(Callback):
         self.begun, self.took = time.monotonic(), 0.0
         if learner.steps == 0 and not learner.resumed:
             self.save(learner)  # an untrained run can be read like any other
+            self.save_best(learner)
 
     def after_step(self, learner: Learner) -> None:
         at_once = learner.stopping or learner.evaluated
@@ -893,9 +911,13 @@ class Checkpoints(Callback):
     def after_fit(self, learner: Learner) -> None:
         if self.start < learner.steps:
             self.save(learner)
-            if self.keep_best and learner.accelerator.is_main_process:
-                self.run.save_best(learner.method)
+            self.save_best(learner)
         learner.accelerator.wait_for_everyone()
+
+    def save_best(self, learner: Learner) -> None:
+        "Keeps the last weights as the best, where nothing else chooses them."
+        if self.keep_best and learner.accelerator.is_main_process:
+            self.run.save_best(learner.method)
 
     def save(self, learner: Learner) -> None:
         "After the step that is done."
@@ -908,6 +930,7 @@ class Checkpoints(Callback):
         learner.accelerator.wait_for_everyone()  # nobody leaves while the first still writes
         self.begun = time.monotonic()
         self.took = self.begun - begun
+        learner.idle += self.took
 
 # %% ../nbs/01g_learner.ipynb #bcee5d0a
 class MemoryAdvice(Callback):

@@ -249,7 +249,8 @@ def over_factors(scores: pd.DataFrame) -> pd.DataFrame:
     probes = probes.assign(score=skill(probes))
     keys = ["cell", "label", *keys_of(scores), "seed", "step", "feature", "split"]
     means = probes.groupby(keys, dropna=False, sort=False).agg(
-        score=("score", "mean"), parameters=("parameters", "sum")
+        # not of fewer factors in one part than in another
+        score=("score", lambda score: score.mean(skipna=False)), parameters=("parameters", "sum")
     ).reset_index()
     return with_gap(means)
 
@@ -611,9 +612,9 @@ def plot_sizes(
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #7935ff7a
-# those that a table has
+# those that a table has; of symbols, which some cells have, such measures are others than of z
 LAYOUT = ("dci_disentanglement", "dci_informativeness", "mig", "modularity", "infom", "infoc", "med")
-GEOMETRY = {"toposim": ("embedding", "all")} | {metric: (None, "all") for metric in LAYOUT}
+GEOMETRY = {"toposim": ("embedding", "all")} | {metric: ("encoded", "all") for metric in LAYOUT}
 
 
 def rank_correlations(
@@ -622,13 +623,12 @@ def rank_correlations(
     split: str = "test",
 ) -> pd.DataFrame:  # columns dataset, source, K, metric, factor, cells, correlation
     """Of each measure of layout with the score of each factor, over the cells of one data set and K that were
-    trained without labels (Spearman 1904)."""
+    trained without labels and have this measure of z (Spearman 1904)."""
     ends = at_the_end(scores[~scores["label"].str.startswith("supervised")])
     read = ends[(ends["feature"] == feature) & (ends["split"] == split) & ends["metric"].isin(PROBE_METRICS)]
     rows = []
     for metric, (of, part) in GEOMETRY.items():
-        layout = ends[(ends["metric"] == metric) & (ends["split"] == part)]
-        layout = layout if of is None else layout[layout["feature"] == of]
+        layout = ends[(ends["metric"] == metric) & (ends["split"] == part) & (ends["feature"] == of)]
         by_cell = layout.set_index("cell")["score"]
         beside = read.assign(layout=read["cell"].map(by_cell)).dropna(subset=["layout"])
         for keys, group in beside.groupby(["dataset", "source", "K", "factor"], sort=False):
@@ -655,7 +655,8 @@ def plot_geometry(
             wide, annot=True, fmt="+.2f", cmap="vlag", vmin=-1, vmax=1, cbar=False, ax=ax,
             annot_kws={"size": 8}
         )
-        ax.set(title=f"{name}, K={K}: {table['cells'].iloc[0]} cells", xlabel="", ylabel="")
+        cells = " or ".join(map(str, sorted(table["cells"].unique())))
+        ax.set(title=f"{name}, K={K}: {cells} cells", xlabel="", ylabel="")
     return fig
 
 # %% ../nbs/04b_statistics.ipynb #fa36ad1d
@@ -706,8 +707,8 @@ def read_claims(
 def claimed(
     scores: pd.DataFrame,  # of `read_scores`
     claim: Claim,
-) -> pd.DataFrame:  # columns dataset, K, seed, score: the differences that the claim is about
-    "Differences of skill, one for each data set, K and seed."
+) -> pd.DataFrame:  # columns dataset, source, K, seed, score: the differences that the claim is about
+    "Differences of skill, one for each data set, its source, K and seed."
     for name, wanted in {"dataset": claim.dataset, "K": claim.K}.items():
         scores = scores[scores[name] == wanted] if wanted or wanted == 0 else scores
     scores = at_the_end(scores[scores["factor"].isin(claim.factors)] if claim.factors else scores)
@@ -719,7 +720,7 @@ def claimed(
     found = pairs(means, *claim.comparison.split(" − "))
     return found.loc[
         (found["feature"] == claim.feature) & (found["split"] == claim.split),
-        ["dataset", "K", "seed", "score"]
+        ["dataset", "source", "K", "seed", "score"]
     ]
 
 
@@ -731,14 +732,15 @@ def judge(
     Holm's method. A claim that the table has no cells for counts in the family."""
     found = [
         (claim, *part) for claim in claims
-        for part in list(claimed(scores, claim).groupby("dataset", sort=False)) or [(claim.dataset, None)]
+        for part in list(claimed(scores, claim).groupby(["dataset", "source"], sort=False))
+        or [((claim.dataset, ""), None)]
     ]
     values = [[] if part is None else part.groupby("seed")["score"].mean().to_numpy() for *_, part in found]
     raw = [t_test(v) for v in values]
     raw_equal = [equivalence_test(v, claim.margin) for v, (claim, *_) in zip(values, found)]
     table = []
     corrected = holm([*raw, *raw_equal])
-    for (claim, dataset, part), v, p, equal_p, p_holm, equal_holm in zip(
+    for (claim, (dataset, source), part), v, p, equal_p, p_holm, equal_holm in zip(
         found, values, raw, raw_equal, corrected, corrected[len(found) :]
     ):
         what = ", ".join([claim.comparison, claim.feature, *claim.factors, claim.split])
@@ -754,9 +756,9 @@ def judge(
             "holds" if surely[claim.side] else "does not hold" if any(surely.values()) else "cannot be told"
         )
         evidence = (
-            f"{dataset}, K={', '.join(map(str, part['K'].unique()))}, n={it.n}: {it.mean:+.3f}, 95 % from "
-            f"{it.low:+.3f} to {it.high:+.3f}, p={p:.2g}, for equality {equal_p:.2g}; by Holm {p_holm:.2g} "
-            f"and {equal_holm:.2g}"
+            f"{dataset} ({source}), K={', '.join(map(str, part['K'].unique()))}, n={it.n}: {it.mean:+.3f}, "
+            f"95 % from {it.low:+.3f} to {it.high:+.3f}, p={p:.2g}, for equality {equal_p:.2g}; by Holm "
+            f"{p_holm:.2g} and {equal_holm:.2g}"
         )
         table.append((judgement, claim.sentence, what, evidence))
     return pd.DataFrame(table, columns=["judgement", "sentence", "what", "evidence"])
@@ -789,7 +791,8 @@ def plan(
     """How many seeds find, in four studies of five, a difference worth finding, and how many equality, with
     an upper limit of the pilot's spread. Raises `ValueError` if the pilot has no scatter to plan with."""
     found = [
-        (claim, *part) for claim in claims for part in claimed(pilot, claim).groupby("dataset", sort=False)
+        (claim, *part) for claim in claims
+        for part in claimed(pilot, claim).groupby(["dataset", "source"], sort=False)
     ]
     if absent := [claim for claim in claims if claimed(pilot, claim).empty]:
         raise ValueError(
@@ -797,7 +800,7 @@ def plan(
             "family cannot be planned"
         )
     rows = []
-    for claim, dataset, part in found:
+    for claim, (dataset, _), part in found:
         values = part.groupby("seed")["score"].mean().to_numpy()
         spread = values.std(ddof=1) if len(values) > 1 and np.ptp(values) > 0 else 0.0
         if not spread > 0:

@@ -706,7 +706,7 @@ def run_cells(
         )
         return progress_line(
             running, len(pending) - len(running),
-            sum(said.get("state") == "failed" for said in outcomes.values()), left
+            sum(outcomes[path].get("state") == "failed" for path in started), left
         )
 
     write_tables(cells, folder, out)
@@ -722,8 +722,12 @@ def run_cells(
                 bar.set_postfix_str(state())
                 ended, pending = wait(pending, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
                 for future in ended:
-                    path = futures[future]
-                    outcomes[path] = settle(path, future.result())
+                    path, code = futures[future], future.result()
+                    told = read_json(path / "outcome.json")
+                    if stop.is_set() and told.get("state") not in ("done", "failed"):
+                        outcomes[path] = told  # it was stopped, or never began
+                        continue
+                    outcomes[path] = settle(path, code)
                     bar.update(outcomes[path]["state"] == "done")
                     bar.write(
                         f"{path.name}: {outcomes[path]['state']} {outcomes[path]['error']}".rstrip(),
@@ -785,7 +789,7 @@ def repeat_cells(
         # the tables have six digits
         if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("restored"):
             second = second.map(lambda score: float(f"{score:.6g}"))
-        apart = (first - second).abs()
+        apart = (first - second).abs().mask(first.isna() & second.isna(), 0.0)  # one value has no R²
         rows.append(
             (
                 cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()),
@@ -839,9 +843,12 @@ def keep_claims(
             f"cells in {folder} are done, but the claims are not those of {file} any more: claims are made "
             "before the runs, so start a study of another name"
         )
-    for place in {folder, out} if claims else ():
-        with complete_file(place / "claims.json") as unfinished:
-            unfinished.write_text(text)
+    for place in {folder, out}:
+        if claims:
+            with complete_file(place / "claims.json") as unfinished:
+                unfinished.write_text(text)
+        elif not begun:
+            (place / "claims.json").unlink(missing_ok=True)  # of a grid that had some, and was not run
 
 
 def study_folder(
@@ -944,6 +951,8 @@ def study(
         return pd.DataFrame([estimate(cells, images_per_second, price) if images_per_second else by_hand])
     if restored := restore(cells, folder, out):
         print(f"{restored} cells are done by the tables in {out}", file=sys.stderr)
+    if repeats and (cluster != "local" or minutes):
+        raise ValueError("repeats are computed on this machine, to their end: leave cluster and minutes out")
     if repeats:
         return repeat_cells(cells, repeats, folder, f"{folder}-again", out, workers, threads)
     for cell in {
