@@ -78,6 +78,22 @@ def test_a_stopped_run_that_is_to_have_no_more_steps_is_scored_where_it_stands(p
         (run / "probes.csv").unlink()
 
 
+def test_a_run_that_is_scored_does_not_go_on_without_probes(place, tmp_path):
+    assert answer(line(place, tmp_path))[0] == 0
+    run = tmp_path / "default" / "run"
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    code, said = answer([*line(place, tmp_path, max_steps=8), "--reload", "--no_probe"])
+    assert code == 2 and "go on without --no_probe" in said, said
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
+
+
+def test_an_untrained_run_without_probes_has_its_weights_as_the_best(place, tmp_path):
+    assert answer([*line(place, tmp_path, max_steps=0), "--no_probe"])[0] == 0
+    run = RunFolder(tmp_path / "default" / "run")
+    last, best = run.load_checkpoint()["method"], run.load_best()
+    assert all(torch.equal(last[name], value) for name, value in best.items())
+
+
 def test_a_reload_that_fails_leaves_the_scores(place, tmp_path):
     assert answer(line(place, tmp_path))[0] == 0
     run = tmp_path / "default" / "run"

@@ -136,6 +136,8 @@ def test_stopped_study_keeps_its_checkpoints_and_says_how_to_go_on(grid, data, t
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and "the same command goes on from there" in errors
     assert not alive(tmp_path) and list(tmp_path.glob("study-tiny/byol*/last.ckpt"))
+    # a cell that was stopped, or never began, has not failed
+    assert set(pd.read_csv(tmp_path / "study-tiny" / "cells.csv")["state"]) <= {"done", "left", "stopped"}
 
 
 def test_a_grid_sets_the_temperature_of_simclr_and_that_of_the_code_each_by_its_name():
