@@ -181,7 +181,7 @@ def mode_seconds(
     images: Tensor,  # uint8 `(B, C, H, W)`
     modes: Sequence[Mode],
 ) -> dict[str, float]:  # by the name of a mode
-    "Seconds a step in each mode; measured once and then remembered in the user's cache."
+    "Seconds a step in each mode; measured once and, where it works, remembered in the user's cache."
     about = [
         processor(), torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(),
         str(encoders[0]), list(images.shape), len(encoders),

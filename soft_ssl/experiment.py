@@ -742,8 +742,9 @@ def train_in(
         )
     if probe and is_finished(run, steps_of(config, data), figures):
         options = options_of_config(config)
-        for name in sorted(may_change(config) & set(config)):
-            if options[name].component == "evaluation" and before.get(name) != config[name]:
+        for name in sorted(may_change(config) & set(config)) if state.is_main_process else ():
+            was = before.get(name, options[name].default)
+            if options[name].component == "evaluation" and was != config[name]:
                 print(
                     f"{printable(run.path)} is finished, so {name} changes nothing: `soft-ssl evaluate` "
                     "reads it with other options",
@@ -999,7 +1000,7 @@ def all_runs(
     scores."""
     import pandas as pd
 
-    top, rows, read_of = expand_user(root_path), [], set()
+    top, rows, known = expand_user(root_path), [], set()
     options: list[dict[str, Any]] = []
     for file in sorted(top.rglob("config.json")):
         run = RunFolder(file.parent)
@@ -1018,7 +1019,7 @@ def all_runs(
         options.append({name: value for name, value in config.items() if name not in NOT_SHOWN})
         if scores is not None:
             shown = scores[(scores["feature"] == feature) & (scores["split"] == split)]
-            read_of |= {f"{one} on {part}" for one, part in zip(scores["feature"], scores["split"])}
+            known |= set(scores["feature"])
             for read in shown.itertuples():
                 what = "R²" if read.metric == "r2" else f"accuracy, chance {read.chance:.2f}"
                 row[f"{read.factor} ({what})"] = read.score
@@ -1027,8 +1028,10 @@ def all_runs(
         raise FileNotFoundError(
             f"there is no run in {top}: `soft-ssl train` makes one there, or give another --root_path"
         )
-    if read_of and f"{feature} on {split}" not in read_of:
-        raise ValueError(f"no run has scores of {feature} on {split}: there are {', '.join(sorted(read_of))}")
+    if known and feature not in known:
+        raise ValueError(f"no run has scores of {feature}: there are those of {', '.join(sorted(known))}")
+    if split not in PARTS:
+        raise ValueError(f"split must be one of {', '.join(PARTS)}, but is {split!r}")
     chosen = pd.DataFrame(options)
     readable = chosen[[bool(one) for one in options]]
     differ = [name for name in chosen if readable[name].astype(str).nunique(dropna=False) > 1]

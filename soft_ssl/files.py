@@ -508,7 +508,8 @@ def find_named(
         raise ValueError(
             f"{option} must be one of {', '.join(known)}, or the import path of one, but is {name!r}"
         )
-    before, sys.path = sys.path, [*sys.path, os.getcwd()]
+    here = os.getcwd()
+    sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
@@ -516,7 +517,9 @@ def find_named(
             f"{option} {name} cannot be imported ({error}): is its module installed, or in this folder?"
         ) from error
     finally:
-        sys.path = before
+        # the last of its name: an earlier one is the user's own
+        if here in sys.path:
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
     kind = kind or base_of(next(iter(known.values())))
     if not (issubclass(found, kind) if isinstance(found, type) else isinstance(found, kind)):
         raise ValueError(f"{option} {name} is no {kind.__name__}")

@@ -237,7 +237,10 @@ class Method(Objective):
         """One step's loss: `loss` of predictions and targets, plus what the bottleneck wants, the mean of the
         first two views. Raises `ValueError` for more views than the loss reads."""
         if len(views) > 2 and not self.reads_small_views:
-            raise ValueError(f"{type(self).__name__} compares two views: leave small_crops at 0")
+            raise ValueError(
+                f"{type(self).__name__} compares two views: leave small_crops at 0 (a class of your own that "
+                "reads more says reads_small_views = True)"
+            )
         outputs = self.forward_views(views)
         predicted = self.predictions([output.projected for output in outputs])
         targets = (

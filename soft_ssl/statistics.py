@@ -721,7 +721,7 @@ def claimed(
     return found.loc[
         (found["feature"] == claim.feature) & (found["split"] == claim.split),
         ["dataset", "source", "K", "seed", "score"]
-    ]
+    ].dropna(subset="score")  # of a number with one value in a part there is no R²
 
 
 def judge(
