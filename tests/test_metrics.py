@@ -85,6 +85,7 @@ def test_information_and_its_scores_are_those_of_loops_with_chance_taken_away_by
         gaps.append((best - second) / most)
         infoc.append(best / max(sum(row[f] for row in rows), 1e-300))
     modularity, infom, weighted, weight = [], [], 0.0, 0.0
+    of_all = [sum(row[f] for row in rows) for f in range(len(factor_bits))]
     for row in rows:
         parts = [told / most for told, most in zip(row, factor_bits)]
         infom.append(max(parts) / sum(parts) if sum(parts) > 0 else 1 / 3)
@@ -93,8 +94,9 @@ def test_information_and_its_scores_are_those_of_loops_with_chance_taken_away_by
             modularity.append(
                 1 - sum(told**2 for f, told in enumerate(row) if f != best) / (max(row) ** 2 * 2)
             )
-            weighted += sum(row) * (1 - stats.entropy(row, base=3))
-            weight += sum(row)
+            shares = [told / most if most > 0 else 0.0 for told, most in zip(row, of_all)]
+            weighted += sum(shares) * (1 - stats.entropy(shares, base=3))
+            weight += sum(shares)
     L = len(rows)
     assert scores["mig"] == pytest.approx(np.mean(gaps), abs=1e-9)
     assert scores["infoc"] == pytest.approx((np.mean(infoc) - 1 / L) / (1 - 1 / L), abs=1e-9)
