@@ -94,6 +94,11 @@ def test_an_untrained_run_without_probes_has_its_weights_as_the_best(place, tmp_
     assert all(torch.equal(last[name], value) for name, value in best.items())
 
 
+def test_a_run_that_is_to_be_scored_at_its_end_alone_is(place, tmp_path):
+    assert answer([*line(place, tmp_path, eval_every=2), "--final_eval_only"])[0] == 0
+    assert set(pd.read_csv(tmp_path / "default" / "run" / "evaluations.csv")["step"]) == {4}
+
+
 def test_a_reload_that_fails_leaves_the_scores(place, tmp_path):
     assert answer(line(place, tmp_path))[0] == 0
     run = tmp_path / "default" / "run"
