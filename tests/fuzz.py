@@ -491,8 +491,7 @@ def option_case(original: Path, folder: Path, command: str, name: str, value: st
     "A small run with one bad option. It is right if there is a table of finite scores."
     run, places = original / "runs" / "run", dict(data_path=original / "data", root_path=folder)
     if command.startswith("evaluate"):
-        shutil.copytree(run, folder / "run")
-        (folder / "run" / "probes.csv").unlink()
+        shutil.copytree(run, folder / "run", ignore=shutil.ignore_patterns("probes*.csv"))
         options = dict(run_path=folder / "run", data_path=original / "data")
         table = folder / "run" / "probes.csv"
     else:
