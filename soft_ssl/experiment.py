@@ -55,8 +55,8 @@ __all__ = ['EVALUATIONS', 'METHODS', 'NAMED_DEFAULTS', 'KINDS', 'SHAPING', 'COMP
            'by_component', 'build_method', 'load_data', 'make_batches', 'about_data', 'steps_of', 'resolve',
            'threads_here', 'probe_scores', 'probe_history', 'mean_skill', 'part_to_select_on', 'run_folder',
            'may_change', 'begun', 'is_finished', 'estimated_time', 'train', 'train_in', 'read_run_config', 'run_config',
-           'load_run_data', 'load_pretrained', 'load_run', 'evaluate', 'evaluation_file', 'repeat', 'state_of',
-           'all_runs', 'sortable_page', 'Job', 'submit']
+           'load_run_data', 'load_pretrained', 'load_run', 'evaluate', 'evaluation_file', 'score_differences', 'repeat',
+           'state_of', 'all_runs', 'sortable_page', 'Job', 'submit']
 
 # %% ../nbs/04_experiment.ipynb #b471ae67
 EVALUATIONS: dict[str, Callable[..., pd.DataFrame]] = {
@@ -926,6 +926,14 @@ def evaluation_file(
     return run.path / f"{name}{'_' * bool(factor)}{factor}{'_best' * (checkpoint == 'best')}.csv"
 
 # %% ../nbs/04_experiment.ipynb #2cf6e2cd
+def score_differences(
+    one: pd.Series,
+    other: pd.Series,  # with the same index
+) -> pd.Series:  # at least 0; NaN where one of them alone has a score
+    "How far scores are apart; that neither has one, as a number with one value has no R², is no difference."
+    return (one - other).abs().mask(one.isna() & other.isna(), 0.0)
+
+
 def repeat(
     config_file: str | Path,  # config.json of a run, or the folder that it stands in
     exp_name: str = "repeated",  # folder that groups the runs
@@ -971,7 +979,7 @@ def repeat(
     before, now = (
         table[table["step"] == tables[1]["step"].max()].set_index(keys)["score"] for table in tables
     )
-    apart = (before - now).abs().mask(before.isna() & now.isna(), 0.0)  # a number with one value has no R²
+    apart = score_differences(before, now)
     return run, float(apart.max(skipna=False)) if len(apart) else None
 
 # %% ../nbs/04_experiment.ipynb #4d92095f

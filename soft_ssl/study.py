@@ -44,7 +44,7 @@ from .devices import process_state, stop_signal
 from soft_ssl.experiment import (
     ALIASES, CLUSTERS, METHODS, build_method, check_options, evaluation_options, find_evaluation, full_config,
     probe_history, load_data, load_run, make_batches, options_of,
-    mean_skill, part_to_select_on, probe_scores, run_name, steps_of, submit, train,
+    mean_skill, part_to_select_on, probe_scores, run_name, score_differences, steps_of, submit, train,
 )
 from .files import complete_file, expand_user, file_digest, file_lock, write_json, write_table
 from .learner import ImageBatches, fit, settle_norms, settling_images, stream_seed
@@ -789,7 +789,7 @@ def repeat_cells(
         # the tables have six digits
         if read_json(Path(folder) / cell_name(cell) / "outcome.json").get("restored"):
             second = second.map(lambda score: float(f"{score:.6g}"))
-        apart = (first - second).abs().mask(first.isna() & second.isna(), 0.0)  # one value has no R²
+        apart = score_differences(first, second)
         rows.append(
             (
                 cell_name(cell)[-8:], cell_name(cell), len(first), int((apart == 0).sum()),
@@ -835,7 +835,7 @@ def keep_claims(
     begun: bool,  # whether cells are done
 ) -> None:
     """Writes a study's claims before its first cell. Raises `ValueError` if cells are done and they are
-    others now."""
+    others now, or if the grid has none and a file of them is there."""
     text = json.dumps(claims, indent=1, ensure_ascii=False) + "\n"
     file = folder / "claims.json"
     if begun and (json.loads(file.read_text()) if file.exists() else []) != claims:
@@ -843,12 +843,15 @@ def keep_claims(
             f"cells in {folder} are done, but the claims are not those of {file} any more: claims are made "
             "before the runs, so start a study of another name"
         )
-    for place in {folder, out}:
-        if claims:
-            with complete_file(place / "claims.json") as unfinished:
-                unfinished.write_text(text)
-        elif not begun:
-            (place / "claims.json").unlink(missing_ok=True)  # of a grid that had some, and was not run
+    for place in sorted({folder, out}):
+        if not claims and (place / "claims.json").exists():
+            raise ValueError(
+                f"the grid has no claims, but {place / 'claims.json'} has some: put them into the grid, or "
+                "take the file away"
+            )
+    for place in {folder, out} if claims else ():
+        with complete_file(place / "claims.json") as unfinished:
+            unfinished.write_text(text)
 
 
 def study_folder(
